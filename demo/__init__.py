@@ -1,0 +1,1 @@
+"""The whole of segstudio at work on this machine: `segstudio demo`."""
