@@ -1,0 +1,1 @@
+"""The exporters of segstudio: one file a format, found through `segstudio.exporters`."""
