@@ -1,0 +1,1 @@
+"""Checks on annotations, one file a check, and the report that they share."""

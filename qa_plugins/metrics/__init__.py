@@ -1,0 +1,1 @@
+"""Pure functions on masks and counts: no I/O, no Label Studio."""
