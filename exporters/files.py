@@ -1,0 +1,79 @@
+"""Writing files so that a killed run never leaves half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its place when the block ends well.
+
+    Missing folders are made. If the block raises, the old file, if any, stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_writer(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 file atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, atomically; keys stay in their order."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable[Any]]) -> None:
+    """Write one JSON object whose lists are streamed: each entry a line, none held in memory.
+
+    The plain values of `head` come first. The lists are read one after the other.
+    """
+    with atomic_writer(path) as file:
+        file.write(b"{")
+        separator = "\n"
+        for key, value in head.items():
+            file.write(f"{separator}{json.dumps(key)}: {compact_json(value)}".encode())
+            separator = ",\n"
+        for key, entries in lists.items():
+            file.write(f"{separator}{json.dumps(key)}: [".encode())
+            between = "\n"
+            for entry in entries:
+                file.write((between + compact_json(entry)).encode("utf-8"))
+                between = ",\n"
+            file.write(b"\n]")
+            separator = ",\n"
+        file.write(b"\n}\n")
+
+
+def compact_json(value: Any) -> str:
+    """Return a value as JSON on one line, unicode kept."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
