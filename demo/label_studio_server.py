@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -193,12 +194,12 @@ class LabelStudioServer:
             LabelStudioServerError: Neither the log-in nor the sign-up worked.
         """
         account = self.account(email)
-        with self.log_in(self.account(ADMIN_EMAIL)) as admin_session:
+        with contextlib.closing(self.log_in(self.account(ADMIN_EMAIL))) as admin_session:
             users = self._checked(admin_session.get("/api/users/")).json()
             invite = self._checked(admin_session.get("/api/invite")).json()
         if email not in {user["email"] for user in users}:
             token = str(invite["token"])
-            with self._session() as session:
+            with contextlib.closing(self._session()) as session:
                 session.get("/user/signup/", params={"token": token})
                 form = {"email": email, "password": account.password}
                 answer = _post_form(session, f"/user/signup/?token={token}", form)
@@ -223,7 +224,7 @@ class LabelStudioServer:
 
     def _wait_until_up(self, port: int) -> None:
         announced_s = 10.0
-        with self._session() as session:
+        with contextlib.closing(self._session()) as session:
             for waited_s in wait_until(START_TIMEOUT_S):
                 self._process.require_running()
                 try:
@@ -250,12 +251,12 @@ class LabelStudioServer:
 
     def _personal_access_token(self, admin: Account) -> str:
         token = self._state.read().get("api_key", "")
-        with self._session() as session:
+        with contextlib.closing(self._session()) as session:
             if token:
                 answer = session.post("/api/token/refresh/", json={"refresh": token})
                 if answer.is_success:
                     return str(token)
-        with self.log_in(admin) as session:
+        with contextlib.closing(self.log_in(admin)) as session:
             headers = {"X-CSRFToken": session.cookies.get("csrftoken") or ""}
             answer = session.post("/api/token/", headers=headers)
             if answer.is_error:

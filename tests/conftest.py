@@ -1,0 +1,117 @@
+"""What several test packages share: fixtures on disk, a real Label Studio, a real browser.
+
+A test that needs a server, a browser or the fixtures is skipped with the reason where they are
+missing, and fails where they must be there: in CI (environment variable CI).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skips the test with the reason; in CI, where everything must be there, fails it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """The folder of real data kept beside the repository; see its README.md."""
+    folder = Path(os.environ.get("SEGSTUDIO_FIXTURES", ROOT.parent / "shared" / "fixtures"))
+    if not folder.is_dir():
+        missing(f"The fixtures are not in {folder}; set SEGSTUDIO_FIXTURES to their folder.")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts_dir() -> Path:
+    """Where tests leave what a person may want to look at."""
+    folder = ROOT / "test-artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser's executable."""
+    named = os.environ.get("SEGSTUDIO_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None or not Path(found).exists():
+        missing(
+            f"No Chromium ({named or ', '.join(CHROMIUM_NAMES)}); `make chromium` installs one "
+            "where it may, or set SEGSTUDIO_CHROMIUM to its path."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class RunningLabelStudio:
+    """The test session's server: its address, its access token, its administrator."""
+
+    url: str
+    api_key: str
+    admin_email: str
+    admin_password: str
+    server: Any = field(repr=False)
+    """The demo.label_studio_server.LabelStudioServer behind it."""
+
+    def sdk(self) -> Any:
+        """A client of label-studio-sdk as the administrator."""
+        from label_studio_sdk import LabelStudio
+
+        return LabelStudio(base_url=self.url, api_key=self.api_key)
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+    """A real, empty Label Studio, started once for the whole test session."""
+    from demo.label_studio_server import ADMIN_EMAIL, LabelStudioServer, ensure_label_studio
+
+    venv = Path(os.environ.get("SEGSTUDIO_LABEL_STUDIO_VENV", ROOT / ".venv-label-studio"))
+    executable = venv / "bin" / "label-studio"
+    if not executable.exists():
+        missing(f"Label Studio is not installed in {venv}; `make label-studio` installs it.")
+    data_dir = tmp_path_factory.mktemp("label-studio")
+    with LabelStudioServer(ensure_label_studio(venv), data_dir) as server:
+        admin = server.account(ADMIN_EMAIL)
+        yield RunningLabelStudio(server.url, server.api_key, admin.email, admin.password, server)
+
+
+@pytest.fixture
+def project_factory(label_studio: RunningLabelStudio) -> Iterator[Callable[..., Any]]:
+    """Makes projects on the test server, `make(label_config, title=..., **fields)`, and removes
+    them after the test.
+    """
+    client = label_studio.sdk()
+    made: list[int] = []
+
+    def make(label_config: str, title: str = "test", **fields: Any) -> Any:
+        project = client.projects.create(title=title, label_config=label_config, **fields)
+        made.append(project.id)
+        return project
+
+    yield make
+    for project_id in made:
+        client.projects.delete(id=project_id)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses the server or the browser has its marker, so that `-m` can leave it out."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if "label_studio" in names:
+            item.add_marker("server")
+        if "chromium_path" in names:
+            item.add_marker("browser")
