@@ -1,0 +1,1 @@
+"""The interactive segmentation server that Label Studio asks for masks."""

@@ -1,0 +1,125 @@
+"""A task's image: which one a prompt means, its bytes from Label Studio, its pixels.
+
+Pixels are as the browser shows them (EXIF orientation applied). An editor that shows the stored
+orientation names the sides the other way round; then the stored orientation is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.settings import Settings
+from segstudio.errors import MediaError, SegstudioError
+from segstudio.label_config import LabelConfig
+
+__all__ = [
+    "ImageError",
+    "ImageFetcher",
+    "image_reference",
+    "is_turned",
+    "label_studio_fetcher",
+    "load_pixels",
+]
+
+_ORIENTATION_TAG = 0x0112
+
+
+class ImageError(SegstudioError):
+    """A task's image that is not named, cannot be had or cannot be read; a sentence says why."""
+
+
+class ImageFetcher(Protocol):
+    """Whatever turns a task's reference into encoded bytes. Raises SegstudioError."""
+
+    def __call__(self, reference: str, task_id: int | None) -> bytes:
+        """Return the encoded image."""
+
+
+def image_reference(
+    data: Mapping[str, Any], config: LabelConfig, to_name: str = "", item_index: int = 0
+) -> str:
+    """Return the URL or path of the image that a prompt is on.
+
+    Without `to_name` it is the first Image tag's. Raises ImageError where the interface has no such
+    Image tag or the task no such key.
+    """
+    tag = config.image(to_name) if to_name else config.images[0]
+    if tag is None:
+        names = ", ".join(image.name for image in config.images)
+        raise ImageError(f"The interface has no Image tag {to_name!r}, only {names}.")
+    found: Any = data.get(tag.value_key) if tag.value_key else tag.value
+    for part in [] if found is not None else tag.value_key.split("."):
+        holder = found if found is not None else data
+        found = holder.get(part) if isinstance(holder, Mapping) else None
+    if isinstance(found, list | tuple):
+        if not 0 <= item_index < len(found):
+            raise ImageError(f"The task has {len(found)} images, none of number {item_index}.")
+        found = found[item_index]
+    if not isinstance(found, str) or not found.strip():
+        raise ImageError(f"The task's data have no image under {tag.value_key or tag.value!r}.")
+    return found.strip()
+
+
+def label_studio_fetcher(settings: Settings) -> ImageFetcher:
+    """Fetch through the configured Label Studio, or hosts and folders that the operator allows."""
+    from segstudio import media
+    from segstudio.client import connect
+
+    client = None
+    if settings.label_studio_url:
+        client = connect(settings.label_studio_url, settings.api_key)
+
+    def fetch(reference: str, task_id: int | None) -> bytes:
+        return media.image_bytes(
+            reference,
+            client,
+            settings.local_roots,
+            task_id=task_id,
+            allowed_hosts=settings.allowed_hosts,
+            max_bytes=settings.max_image_bytes,
+        )
+
+    return fetch
+
+
+def load_pixels(content: bytes, *, max_pixels: int, as_stored: bool = False) -> NDArray[np.uint8]:
+    """Decode to RGB (height, width, 3). Raises SegstudioError for anything but a sane image."""
+    from segstudio import media
+
+    pixels = media.load_image(content, max_pixels=max_pixels)
+    return turn_back(pixels, _orientation(content)) if as_stored else pixels
+
+
+def is_turned(content: bytes) -> bool:
+    """Say whether EXIF swaps the sides of the image."""
+    return _orientation(content) in {5, 6, 7, 8}
+
+
+def turn_back(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo the turn that an EXIF orientation asks for."""
+    turns: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+        2: np.fliplr,
+        3: lambda array: np.rot90(array, 2),
+        4: np.flipud,
+        5: lambda array: array.swapaxes(0, 1),
+        6: np.rot90,
+        7: lambda array: np.rot90(array, 2).swapaxes(0, 1),
+        8: lambda array: np.rot90(array, -1),
+    }
+    turn = turns.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _orientation(content: bytes) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(content)) as image:
+            return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MediaError(f"The image's header cannot be read: {error}.") from error
