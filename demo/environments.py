@@ -22,6 +22,7 @@ HEARTBEAT_S = 20.0
 
 _ANNOUNCED_SIZE = re.compile(r"^\s*Downloading (\S+) \(([\d.]+) (MB|GB)\)")
 _ANNOUNCED_MB = 20.0
+_ERROR_LINE = re.compile(r"^\s*(ERROR|error|\w+Error): ")
 
 Report = Callable[[str], None]
 
@@ -180,8 +181,8 @@ def _follow(
 def _explain(lines: Sequence[str], what: str, log_path: Path) -> str:
     """The reason pip failed, as a sentence."""
     text = "".join(lines)
-    errors = [line.strip() for line in lines if line.startswith("ERROR")]
-    last = errors[-1].removeprefix("ERROR:").strip() if errors else "pip gave no reason"
+    errors = [line.strip() for line in lines if _ERROR_LINE.match(line)]
+    last = errors[-1] if errors else "pip gave no reason"
     unreachable = (
         "NewConnectionError",
         "NameResolutionError",

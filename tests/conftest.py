@@ -89,6 +89,23 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLa
         yield RunningLabelStudio(server.url, server.api_key, admin.email, admin.password, server)
 
 
+@pytest.fixture(scope="session")
+def ml_backend_server(
+    label_studio: RunningLabelStudio, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """Our ML backend with the built-in model, as `segstudio serve` runs it: `.url`, `.model`."""
+    from demo.ml_backend_server import MlBackendServer
+
+    with MlBackendServer(
+        tmp_path_factory.mktemp("ml-backend"),
+        label_studio_url=label_studio.url,
+        api_key=label_studio.api_key,
+        model=os.environ.get("SEGSTUDIO_TEST_MODEL"),
+    ) as server:
+        server.wait_until_up()
+        yield server
+
+
 @pytest.fixture
 def project_factory(label_studio: RunningLabelStudio) -> Iterator[Callable[..., Any]]:
     """Makes projects on the test server, `make(label_config, title=..., **fields)`, and removes
