@@ -81,7 +81,7 @@ class _StrictLoader(yaml.SafeLoader):
                 None,
                 None,
                 "anchors and aliases (& and *) are not used",
-                self.peek_event().start_mark,
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
             )
         return super().compose_node(parent, index)
 
