@@ -47,10 +47,10 @@ def decode(rle: Sequence[int] | bytes | NDArray[np.uint8], height_px: int, width
     except MaskError as error:
         raise BrushRleError(str(error)) from error
     data = _as_bytes(rle)
-    if data.size < _HEADER_BYTES:
+    if len(data) < _HEADER_BYTES:
         raise BrushRleError(
             f"A brush stream starts with a header of {_HEADER_BYTES} bytes; this one has"
-            f" {data.size} bytes in all."
+            f" {len(data)} bytes in all."
         )
     runs, status, detail = kernels.brush_decode(data, height_px * width_px)
     if status:
@@ -82,17 +82,17 @@ def encode(mask: Mask | NDArray[np.generic]) -> list[int]:
     return list(kernels.brush_encode(mask.runs, pixels))
 
 
-def _as_bytes(rle: Sequence[int] | bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_bytes(rle: Sequence[int] | bytes | NDArray[np.uint8]) -> bytes:
+    if isinstance(rle, bytes):
+        return rle
     if isinstance(rle, np.ndarray):
-        if rle.dtype == np.uint8:
-            return np.ascontiguousarray(rle).ravel()
-        rle = rle.ravel().tolist()
-    if isinstance(rle, str | int) or not isinstance(rle, Sequence):
+        rle = rle.tobytes() if rle.dtype == np.uint8 else rle.ravel().tolist()
+    if isinstance(rle, str) or not isinstance(rle, Sequence):
         raise BrushRleError(
             f"A brush stream is a list of ints from 0 to 255, not {type(rle).__name__}."
         )
     try:
-        return np.frombuffer(bytes(rle), dtype=np.uint8)
+        return bytes(rle)
     except (TypeError, ValueError) as error:
         at, value = next(
             (i, v) for i, v in enumerate(rle) if not isinstance(v, int) or not 0 <= v <= 255

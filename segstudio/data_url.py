@@ -3,7 +3,8 @@
 The editor keeps a bitmask as opaque pixels on a transparent canvas, so an image with transparency
 is on where its alpha is above 0, whatever its colour. Images without any transparency (grayscale,
 palette, or an alpha channel that is opaque everywhere) come from other tools; there a pixel is on
-where it is not black.
+where it is not black. Only an opaque black image with an alpha channel is the editor's again: a
+mask of the whole image.
 """
 
 from __future__ import annotations
@@ -73,13 +74,16 @@ def _content(data_url: str) -> bytes:
 
 
 def _is_on(image: Image.Image, by_alpha: bool) -> NDArray[np.bool_]:
-    if image.mode in ("1", "L", "I", "I;16", "I;16B", "F") and "transparency" not in image.info:
-        return np.asarray(image) != 0
-    pixels = np.asarray(image.convert("RGBA"))
-    alpha = pixels[..., 3]
-    if by_alpha and (alpha != 255).any():
-        return alpha > 0
-    return (pixels[..., :3] != 0).any(axis=2) & (alpha > 0)
+    has_alpha = "A" in image.mode or "transparency" in image.info
+    if not has_alpha and image.mode in ("1", "L", "I", "I;16", "I;16B"):
+        return np.asarray(image, dtype=np.int64) != 0
+    pixels: NDArray[np.uint8] = np.asarray(image.convert("RGBA"))
+    opaque = pixels[..., 3] > 0
+    if by_alpha and not opaque.all():
+        return opaque
+    coloured: NDArray[np.bool_] = (pixels[..., :3] != 0).any(axis=2) & opaque
+    # The editor's own bitmask of a whole image is opaque black; a region is never empty.
+    return coloured if coloured.any() or not (by_alpha and has_alpha) else opaque
 
 
 def encode_mask_image(mask: Mask) -> str:

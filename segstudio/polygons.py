@@ -31,7 +31,7 @@ def mask_polygons(mask: Mask, tolerance_px: float = 0.0) -> list[tuple[Ring, lis
     >>> exterior.tolist()
     [[0.0, 0.0], [3.0, 0.0], [3.0, 3.0], [0.0, 3.0]]
     >>> holes[0].tolist()
-    [[1.0, 1.0], [1.0, 2.0], [2.0, 2.0], [2.0, 1.0]]
+    [[2.0, 1.0], [1.0, 1.0], [1.0, 2.0], [2.0, 2.0]]
     """
     if mask.is_empty:
         return []

@@ -6,7 +6,7 @@ centre that rounding could decide, the side is found with exact arithmetic inste
 and products after Dekker 1971 and Shewchuk 1997).
 """
 
-# mypy: disable-error-code="no-any-return"
+# mypy: disable-error-code="no-any-return, assignment"
 
 from __future__ import annotations
 
@@ -16,26 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segstudio.jit import kernel
+from segstudio.run_kernels import append
 
 Runs = NDArray[np.int64]
 
 _CROSSINGS_AT_ONCE = 1 << 22  # 32 MB: memory stays bounded for polygons of any complexity
 _SPLITTER = 134217729.0  # 2**27 + 1
-
-
-@kernel
-def _append(runs: Runs, count: int, start: int, stop: int) -> tuple[Runs, int]:
-    """Append a run that starts at or after the end of the last one; merge the two if they meet."""
-    if count and runs[count - 1, 1] == start:
-        runs[count - 1, 1] = stop
-        return runs, count
-    if count == len(runs):
-        grown = np.empty((2 * count + 16, 2), dtype=np.int64)
-        grown[:count] = runs
-        runs = grown
-    runs[count, 0] = start
-    runs[count, 1] = stop
-    return runs, count + 1
 
 
 @kernel
@@ -181,7 +167,7 @@ def fill_polygon(edges: NDArray[np.float64], height: int, width: int) -> Runs:
             _sort(here)
             for pair in range(0, len(here) - 1, 2):
                 if here[pair] < here[pair + 1]:
-                    runs, count = _append(
+                    runs, count = append(
                         runs, count, row * width + here[pair], row * width + here[pair + 1]
                     )
         top = bottom
@@ -261,5 +247,5 @@ def fill_ellipse(
             last + 1.5 - x, dy, radius_x, radius_y, cosine, sine
         ):
             last += 1
-        runs, count = _append(runs, count, row * width + first, row * width + last + 1)
+        runs, count = append(runs, count, row * width + first, row * width + last + 1)
     return runs[:count].copy()

@@ -8,6 +8,8 @@ idea with the fast kernels, so that a mistake cannot hide in both.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -150,7 +152,7 @@ def coco_counts(runs: Runs, height: int, width: int) -> bytes:
     bounds = transpose(runs, height, width).ravel().tolist()
     pixels = height * width
     edges = [0, *bounds] if bounds and bounds[-1] == pixels else [0, *bounds, pixels]
-    counts = [stop - start for start, stop in zip(edges, edges[1:], strict=False)]
+    counts = [stop - start for start, stop in pairwise(edges)]
     text = bytearray()
     for i, count in enumerate(counts):
         value = count - counts[i - 2] if i > 2 else count
@@ -188,9 +190,9 @@ def coco_runs(counts: bytes, pixels: int) -> Runs | None:
     return normalize(pairs[:, 0], pairs[:, 1])
 
 
-def brush_decode(data: NDArray[np.uint8], pixels: int) -> tuple[Runs, int, int]:
+def brush_decode(data: bytes, pixels: int) -> tuple[Runs, int, int]:
     """Runs of the pixels whose alpha is above 0, with a status and a detail (see `runs`)."""
-    bits = np.unpackbits(data)
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
     position = 0
 
     def read(size: int) -> int:
@@ -226,7 +228,7 @@ def brush_decode(data: NDArray[np.uint8], pixels: int) -> tuple[Runs, int, int]:
     except EOFError:
         return empty, 1, len(data)
     spare = data[(position + 7) // 8 :]
-    if len(spare) > 1 or spare.any():
+    if len(spare) > 1 or any(spare):
         return empty, 4, len(spare)
     return from_dense(values[3::4] > 0), 0, 0
 
@@ -235,7 +237,7 @@ def brush_encode(runs: Runs, pixels: int) -> bytes:
     """The brush stream of a mask whose four channels are 255 where it is on."""
     bits = [f"{4 * pixels:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in (3, 4, 8, 16))]
     edges = [0, *runs.ravel().tolist(), pixels]
-    for index, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for index, (start, stop) in enumerate(pairwise(edges)):
         left = 4 * (stop - start)
         word = "11111111" if index % 2 else "00000000"
         if 0 < left <= 8:

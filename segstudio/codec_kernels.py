@@ -1,0 +1,200 @@
+"""Compiled codecs: Label Studio's brush bytes and COCO's counts, from and to runs.
+
+`segstudio.runs` loads this module on first use; `segstudio.runs_reference` says in plain numpy what
+each function does.
+"""
+
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segstudio.jit import kernel
+from segstudio.run_kernels import append
+
+Runs = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+_HEADER_BITS = 53
+
+
+@kernel
+def _window(data: Bytes, bit: int) -> np.uint64:
+    """The 57 or more bits that start at `bit`, at the top of a word; data has 8 spare bytes."""
+    at = bit >> 3
+    word = np.uint64(0)
+    for i in range(8):
+        word = (word << np.uint64(8)) | np.uint64(data[at + i])
+    return word << np.uint64(bit & 7)
+
+
+@kernel
+def brush_decode(data: Bytes, bits: int, pixels: int) -> tuple[Runs, int, int]:
+    """Runs of the pixels whose alpha is above 0, a status and a detail.
+
+    Args:
+        data: the stream, at least a header long, with 8 more bytes behind it.
+        bits: the length of the stream itself.
+        pixels: how many pixels it must have.
+
+    Status 0 is fine; 1: the stream ends early; 2: the header counts `detail` values, not four a
+    pixel; 3: a run passes the last value by `detail`; 4: `detail` bytes follow the last value.
+    """
+    runs = np.empty((256, 2), dtype=np.int64)
+    count = 0
+    values = np.int64(_window(data, 0) >> np.uint64(32))
+    if values != 4 * pixels:
+        return runs[:0].copy(), 2, values
+    sizes = _window(data, 32)
+    word_bits = np.int64(sizes >> np.uint64(59)) + 1
+    run_bits = np.empty(4, dtype=np.int64)
+    for i in range(4):
+        run_bits[i] = np.int64((sizes >> np.uint64(55 - 4 * i)) & np.uint64(15)) + 1
+    bit = _HEADER_BITS
+    value = 0  # index of the next RGBA value; a pixel's alpha is value 4 * pixel + 3
+    while value < values:
+        if bit >= bits:
+            return runs[:0].copy(), 1, bits >> 3
+        window = _window(data, bit)
+        length_bits = run_bits[np.int64((window >> np.uint64(61)) & np.uint64(3))]
+        length = np.int64((window << np.uint64(3)) >> np.uint64(64 - length_bits)) + 1
+        after = value + length
+        first, last = value >> 2, after >> 2  # pixels whose alpha lies in this chunk
+        bit += 3 + length_bits
+        if window >> np.uint64(63):
+            if bit + word_bits > bits:
+                return runs[:0].copy(), 1, bits >> 3
+            word = (window << np.uint64(3 + length_bits)) >> np.uint64(64 - word_bits)
+            bit += word_bits
+            if after > values:
+                return runs[:0].copy(), 3, after - values
+            if word and first < last:
+                runs, count = append(runs, count, first, last)
+        else:
+            end = bit + length * word_bits
+            if end > bits:
+                return runs[:0].copy(), 1, bits >> 3
+            if after > values:
+                return runs[:0].copy(), 3, after - values
+            alpha_bit = bit + (4 * first + 3 - value) * word_bits
+            for pixel in range(first, last):
+                if word_bits == 8:
+                    at, rest = alpha_bit >> 3, alpha_bit & 7
+                    on = ((data[at] << rest) | (data[at + 1] >> (8 - rest))) & 255 != 0
+                else:
+                    on = _window(data, alpha_bit) >> np.uint64(64 - word_bits) != 0
+                if on:
+                    runs, count = append(runs, count, pixel, pixel + 1)
+                alpha_bit += 4 * word_bits
+            bit = end
+        value = after
+    used = (bit + 7) >> 3
+    spare = (bits >> 3) - used
+    if spare > 1 or (spare == 1 and data[used] != 0):
+        return runs[:0].copy(), 4, spare
+    return runs[:count].copy(), 0, 0
+
+
+@kernel
+def brush_encode(runs: Runs, pixels: int) -> Bytes:
+    """The brush stream of a mask whose four channels are 255 where it is on."""
+    # A chunk has at most 27 bits and holds up to 65536 values; there are 2n + 1 runs of values.
+    chunks = 2 * len(runs) + 2 + 4 * pixels // 65536
+    out = np.empty(9 + 27 * chunks // 8, dtype=np.uint8)
+    out[0], out[1] = (4 * pixels) >> 24, ((4 * pixels) >> 16) & 255
+    out[2], out[3] = ((4 * pixels) >> 8) & 255, (4 * pixels) & 255
+    # Word size 8 and run sizes 3, 4, 8, 16, each less 1: 00111 0010 0011 0111 1111.
+    out[4], out[5] = 0b00111001, 0b00011011
+    size = 6
+    held, held_bits = 0b11111, 5
+    start = 0
+    for i in range(2 * len(runs) + 1):
+        stop = runs[i >> 1, i & 1] if i < 2 * len(runs) else pixels
+        left = 4 * (stop - start)
+        start = stop
+        word = 255 * (i & 1)
+        is_long = left > 256
+        while left > 0:
+            if is_long:
+                length = min(left, 65536)
+                held = (held << 27) | (7 << 24) | ((length - 1) << 8) | word
+                held_bits += 27
+            else:
+                length = left
+                if length <= 8:
+                    held = (held << 14) | (4 << 11) | ((length - 1) << 8) | word
+                    held_bits += 14
+                elif length <= 16:
+                    held = (held << 15) | (5 << 12) | ((length - 1) << 8) | word
+                    held_bits += 15
+                else:
+                    held = (held << 19) | (6 << 16) | ((length - 1) << 8) | word
+                    held_bits += 19
+            left -= length
+            while held_bits >= 8:
+                held_bits -= 8
+                out[size] = (held >> held_bits) & 255
+                size += 1
+            held &= (1 << held_bits) - 1
+    # The SDK always pads, by a whole byte where none is needed.
+    out[size] = held << (8 - held_bits)
+    return out[: size + 1].copy()
+
+
+@kernel
+def coco_counts(columns: Runs, pixels: int) -> Bytes:
+    """The compressed `counts` of column-major runs."""
+    out = np.empty(14 * len(columns) + 14, dtype=np.uint8)
+    size = 0
+    position = before = before_that = 0  # the last count and the one before it
+    total = 2 * len(columns) + 1
+    if len(columns) and columns[-1, 1] == pixels:
+        total -= 1
+    for i in range(total):
+        stop = columns[i >> 1, i & 1] if i < 2 * len(columns) else pixels
+        length = stop - position
+        position = stop
+        value = length - before_that if i > 2 else length
+        before_that, before = before, length
+        more = True
+        while more:
+            five_bits = value & 31
+            value >>= 5
+            more = value != (-1 if five_bits & 16 else 0)
+            out[size] = (five_bits | 32 if more else five_bits) + 48
+            size += 1
+    return out[:size].copy()
+
+
+@kernel
+def coco_runs(text: Bytes, pixels: int) -> tuple[Runs, bool]:
+    """Column-major runs of compressed `counts`, and whether they are of so many pixels."""
+    runs = np.empty((len(text) // 2 + 1, 2), dtype=np.int64)
+    count = 0
+    position = before = before_that = 0
+    value = shift_bits = index = 0
+    for i in range(len(text)):
+        code = np.int64(text[i]) - 48
+        if code < 0 or code > 63 or shift_bits > 45:
+            return runs[:0].copy(), False
+        value |= (code & 31) << shift_bits
+        shift_bits += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift_bits
+        if index > 2:
+            value += before_that
+        if value < 0 or value > pixels - position:
+            return runs[:0].copy(), False
+        if index & 1 and value > 0:
+            runs, count = append(runs, count, position, position + value)
+        position += value
+        before_that, before = before, value
+        value = shift_bits = 0
+        index += 1
+    if shift_bits or position != pixels:
+        return runs[:0].copy(), False
+    return runs[:count].copy(), True
