@@ -127,7 +127,17 @@ class LazyGroup(click.Group):
                 ctx.exit(0)
             _report_unexpected(ctx, error)
         except Exception as error:
+            if _is_ours(error):
+                if _debug_wanted(ctx):
+                    traceback.print_exc()
+                click.echo(f"Error: {error}", err=True)
+                ctx.exit(EXIT_TROUBLE)
             _report_unexpected(ctx, error)
+
+
+def _is_ours(error: Exception) -> bool:
+    # The kernel's own ValueErrors (a malformed task, interface or taxonomy) are sentences too.
+    return type(error).__module__.partition(".")[0] == "segstudio"
 
 
 def _report_unexpected(ctx: click.Context, error: Exception) -> None:

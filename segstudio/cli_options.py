@@ -199,7 +199,9 @@ def compute_options(command: Callable[P, R]) -> Callable[P, R]:
     return _apply(command, *options)
 
 
-def _apply(command: Any, *decorators: Callable[[Any], Any]) -> Any:
+def _apply(
+    command: Callable[P, R], *decorators: Callable[[Callable[P, R]], Callable[P, R]]
+) -> Callable[P, R]:
     for decorator in reversed(decorators):
         command = decorator(command)
     return command

@@ -68,7 +68,9 @@ class Client:
             insecure=self._insecure,
             follow_redirects=True,
         )
-        return LabelStudio(base_url=self.url, api_key=self._api_key, httpx_client=http)
+        return LabelStudio(  # type: ignore[no-untyped-call]
+            base_url=self.url, api_key=self._api_key, httpx_client=http
+        )
 
     def request(
         self,

@@ -1,0 +1,140 @@
+"""The writes to a project rather than its tasks: saved tabs and instructions.
+
+Used through `segstudio.writeback`, the room that writes to Label Studio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from segstudio.client import Client
+from segstudio.errors import UsageError
+
+
+def number_filter(column: str, operator: str, value: float) -> dict[str, Any]:
+    """Return a Data Manager filter on a number, e.g. ("data.qa_miou", "less", 0.8)."""
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": operator,
+        "type": "Number",
+        "value": value,
+    }
+
+
+def ensure_tab(
+    client: Client,
+    project_id: int,
+    title: str,
+    filters: Sequence[Mapping[str, Any]] = (),
+    ordering: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+    *,
+    conjunction: str = "and",
+) -> int:
+    """Make the Data Manager tab of this title look as given; return its id.
+
+    Args:
+        client: the server.
+        project_id: the project.
+        title: the tab is found by it; a second call changes the first one's tab.
+        filters: items such as `number_filter` makes.
+        ordering: columns, "-" in front for descending, e.g. "tasks:data.qa_miou".
+        columns: the columns to show, e.g. "tasks:data.qa_miou"; None shows the usual ones.
+        conjunction: "and" or "or" between the filters.
+    """
+    what = f"project {project_id}'s tabs"
+    views = client.get_json("/api/dm/views/", what=what, project=project_id)
+    wanted: dict[str, Any] = {
+        "title": title,
+        "type": "list",
+        "target": "tasks",
+        "filters": {"conjunction": conjunction, "items": [dict(one) for one in filters]},
+        "ordering": list(ordering),
+    }
+    if columns is not None:
+        hidden = _columns_without(client, project_id, set(columns))
+        wanted["hiddenColumns"] = {"explore": hidden, "labeling": hidden}
+    same = sorted(
+        (one for one in views if (one.get("data") or {}).get("title") == title),
+        key=lambda one: int(one["id"]),
+    )
+    if same:
+        view_id, data = int(same[0]["id"]), dict(same[0]["data"])
+        if any(data.get(key) != value for key, value in wanted.items()):
+            body = {"project": project_id, "data": {**data, **wanted}}
+            client.request("PATCH", f"/api/dm/views/{view_id}/", what=what, json=body)
+        return view_id
+    if not views:
+        # The Data Manager makes its first tab itself only where there is none at all: without
+        # this, everybody would see nothing but the new tab's tasks.
+        _make_tab(client, project_id, what, {**wanted, **_DEFAULT_TAB})
+    return _make_tab(client, project_id, what, wanted)
+
+
+_DEFAULT_TAB: Final[Mapping[str, Any]] = {
+    "title": "Default",
+    "filters": {"conjunction": "and", "items": []},
+    "ordering": [],
+    "hiddenColumns": {"explore": [], "labeling": []},
+}
+
+
+def write_instructions(
+    client: Client, project_id: int, html: str, *, key: str = "rules", dry_run: bool = False
+) -> bool:
+    """Put a block into a project's labelling instructions; tell whether that changed anything.
+
+    What the project's people wrote stays: the block is a `<section>` of its own, which a second
+    call replaces in place. The server rewrites HTML (it drops comments and styles), so the
+    block's class carries a digest of what was given.
+
+    Args:
+        client: the server.
+        project_id: the project.
+        html: the block, without `<section>` in it.
+        key: names the block, letters and dashes.
+        dry_run: compare only.
+    """
+    if not re.fullmatch(r"[a-z][a-z-]*", key):
+        raise UsageError(f"The key of an instructions block is letters and dashes, not {key!r}.")
+    if re.search(r"</?section\b", html, re.IGNORECASE):
+        raise UsageError("An instructions block must not hold a <section> of its own.")
+    project = client.project(project_id)
+    before = project.get("expert_instruction") or ""
+    digest = hashlib.sha256(html.encode()).hexdigest()[:16]
+    opening = f'<section class="segstudio-{key} segstudio-{digest}">'
+    if opening in before and project.get("show_instruction") is True:
+        return False
+    block = f"{opening}\n{html.strip()}\n</section>"
+    ours = rf'<section class="segstudio-{key} segstudio-[0-9a-f]+">.*?</section>'
+    after, replaced = re.subn(ours, lambda _: block, before, count=1, flags=re.DOTALL)
+    if not replaced:
+        after = f"{before.rstrip()}\n{block}".lstrip()
+    if not dry_run:
+        client.request(
+            "PATCH",
+            f"/api/projects/{project_id}/",
+            what=f"project {project_id}'s instructions",
+            json={"expert_instruction": after, "show_instruction": True},
+        )
+    return True
+
+
+def _columns_without(client: Client, project_id: int, shown: set[str]) -> list[str]:
+    answer = client.get_json(
+        "/api/dm/columns/", what=f"project {project_id}'s columns", project=project_id
+    )
+    names = []
+    for column in answer["columns"]:
+        parent = f"{column['parent']}." if column.get("parent") else ""
+        names.append(f"{column.get('target', 'tasks')}:{parent}{column['id']}")
+    return [name for name in names if name not in shown and name != "tasks:data"]
+
+
+def _make_tab(client: Client, project_id: int, what: str, data: Mapping[str, Any]) -> int:
+    body = {"project": project_id, "data": dict(data)}
+    made = client.json_of(client.request("POST", "/api/dm/views/", what=what, json=body))
+    return int(made["id"])
