@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -107,12 +107,11 @@ class GateSet:
 
     gates: tuple[Gate, ...] = ()
     source: str = ""
-    subset_keys: tuple[str, ...] = field(default=())
 
     @property
-    def subsets(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+    def subsets(self) -> list[dict[str, str]]:
         """The distinct subsets of tasks that the gates need, the whole batch left out."""
-        return tuple(dict.fromkeys(gate.where for gate in self.gates if gate.where))
+        return [dict(one) for one in dict.fromkeys(gate.where for gate in self.gates if gate.where)]
 
 
 def preset_names() -> list[str]:
@@ -154,16 +153,14 @@ def parse_gates(text: str, *, source: str = "gates") -> GateSet:
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{source} must have a list 'gates' with at least one requirement.")
     gates = tuple(_flatten(entries, {}, source))
-    keys = tuple(dict.fromkeys(key for gate in gates for key, _ in gate.where))
-    return GateSet(gates, source, keys)
+    return GateSet(gates, source)
 
 
-def evaluate(
-    gate_set: GateSet,
-    result: Mapping[str, Any],
-    subset_results: Mapping[tuple[tuple[str, str], ...], Mapping[str, Any]],
-) -> list[GateResult]:
+def evaluate(gate_set: GateSet, result: Mapping[str, Any]) -> list[GateResult]:
     """Judge every gate on the agreement of the batch, or of the subset that the gate names."""
+    subset_results = {
+        tuple(sorted(subset["where"].items())): subset for subset in result.get("subsets", [])
+    }
     outcomes: list[GateResult] = []
     for gate in gate_set.gates:
         measured = subset_results.get(gate.where) if gate.where else result

@@ -6,13 +6,8 @@ by start. Two such lists are joined in one pass: the time grows with the outline
 
 from __future__ import annotations
 
-import functools
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +72,8 @@ def labelled_runs(masks_runs: Sequence[Int64Array]) -> LabelledRuns:
 def intersections(a: LabelledRuns, b: LabelledRuns) -> Int64Array:
     """Pixels shared by each mask of ``a`` and each mask of ``b``, shape (labels a, labels b)."""
     shared, _, _ = join_pairs([a, b])
-    return shared[0]
+    result: Int64Array = shared[0]
+    return result
 
 
 def join_pairs(
@@ -97,7 +93,8 @@ def join_pairs(
     covered_first = np.zeros((len(pairs), rows), dtype=np.int64)
     covered_second = np.zeros((len(pairs), columns), dtype=np.int64)
     highest_stops = [np.maximum.accumulate(item.stops) for item in lists]
-    join = _compiled_join()
+    from qa_plugins.metrics.run_join_kernel import join
+
     for pair, (i, j) in enumerate(pairs):
         a, b = lists[i], lists[j]
         join(
@@ -141,59 +138,3 @@ def intersections_reference(a: LabelledRuns, b: LabelledRuns) -> Int64Array:
         for i in range(a.label_count):
             shared[i, j] = shares[a.labels == i].sum()
     return shared
-
-
-def _join(
-    starts_a: Int64Array,
-    stops_a: Int64Array,
-    labels_a: Int64Array,
-    starts_b: Int64Array,
-    stops_b: Int64Array,
-    labels_b: Int64Array,
-    highest_stop_b: Int64Array,
-    shared: Int64Array,
-    covered_a: Int64Array,
-) -> None:
-    """Add the overlap of each run of a with each run of b to ``shared`` and ``covered_a``.
-
-    ``highest_stop_b[k]`` is the largest stop among the first k + 1 runs of b, so that runs of b
-    that overlap each other are not passed over too early.
-    """
-    first = 0
-    count_b = len(starts_b)
-    for i in range(len(starts_a)):
-        start, stop, label = starts_a[i], stops_a[i], labels_a[i]
-        while first < count_b and highest_stop_b[first] <= start:
-            first += 1
-        reached = start
-        k = first
-        while k < count_b and starts_b[k] < stop:
-            low = max(start, starts_b[k])
-            high = min(stop, stops_b[k])
-            if high > low:
-                shared[label, labels_b[k]] += high - low
-                if high > reached:
-                    covered_a[label] += high - max(low, reached)
-                    reached = high
-            k += 1
-
-
-@functools.cache
-def _compiled_join() -> Callable[..., None]:
-    """Compile ``_join`` on first use; the compile cache moves aside where nothing is writable."""
-    import numba
-
-    return _compile(numba, _join)
-
-
-def _compile(numba: Any, function: Callable[..., None]) -> Callable[..., None]:
-    try:
-        compiled: Callable[..., None] = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba found no place for its cache: a read-only container
-        cache_dir = Path(tempfile.gettempdir()) / f"segstudio-numba-{os.getuid()}"
-        numba.config.CACHE_DIR = str(cache_dir)
-        try:
-            compiled = numba.njit(cache=True, nogil=True)(function)
-        except RuntimeError:
-            compiled = numba.njit(nogil=True)(function)
-    return compiled

@@ -1,0 +1,295 @@
+"""The check ``agreement``: how much several people's masks of the same images agree.
+
+``measure`` turns a task into counts (in a worker), ``summarize`` adds them up; the definitions are
+those of `qa_plugins.agreement_sums`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qa_plugins.agreement_sums import AgreementSums
+from qa_plugins.drawing import NOTHING, Drawing, Place, draw, image_sizes
+from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
+from qa_plugins.metrics.boundary_iou import band_width_px
+from qa_plugins.metrics.confusion import pair_confusion
+from qa_plugins.metrics.instances import match_instances, pairwise_iou, panoptic_counts
+from qa_plugins.metrics.run_join import LabelledRuns, join_pairs, labelled_runs
+from qa_plugins.raters import UNREADABLE, Rater, select_raters
+from segstudio.images import ImageKey, image_references, regions_by_image
+from segstudio.plugins import CheckContext
+from segstudio.regions import Problem, Region
+from segstudio.tasks import Task
+
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementCheck:
+    """Pixel agreement between distinct annotators.
+
+    Options: ``seed`` of the bootstrap; ``resample_by``, a key of task data whose values name the
+    unit that is resampled (the clip of a video) in place of the task; ``subsets``, a JSON list of
+    {key of task data: value} that are measured by themselves as well.
+    """
+
+    name: str = "agreement"
+    summary: str = "Mask agreement between annotators: IoU per class, pair and task; conflicts."
+
+    def measure(self, task: Task, context: CheckContext) -> TaskMeasurement:
+        """Compare everybody who annotated the task with everybody else."""
+        drawn = draw_task(task, context)
+        images = tuple(
+            measure_image(key, drawn.annotators, drawings, size_px)
+            for key, size_px, drawings in drawn.images
+        )
+        compared = drawn.annotators if images else ()
+        return TaskMeasurement(
+            task_id=task.id,
+            compared=compared,
+            seen=drawn.seen,
+            images=images,
+            kept_out=drawn.kept_out,
+            problems=(*task.all_problems, *drawn.problems),
+            unit=_unit(task, context.options),
+            entry=task_entry(task.id, _image_name(task, context), compared, images),
+            subsets=_subsets(task, context.options),
+        )
+
+    def summarize(
+        self, measurements: Iterable[TaskMeasurement], context: CheckContext
+    ) -> dict[str, Any]:
+        """Add up the tasks; the keys are those of ``qa.json``."""
+        seed = int(context.options.get("seed", "0"))
+        names = [one.name for one in context.taxonomy.scored_classes]
+        wanted = json.loads(context.options.get("subsets", "[]"))
+        whole, parts = AgreementSums(seed=seed), [AgreementSums(seed=seed) for _ in wanted]
+        tasks: list[dict[str, Any]] = []
+        errors: list[dict[str, Any]] = []
+        for measurement in measurements:
+            whole.add(measurement)
+            for index in measurement.subsets:
+                parts[index].add(measurement)
+            tasks.append(measurement.entry)
+            errors.extend(asdict(problem) for problem in measurement.problems)
+        result = {**whole.as_json(names), "tasks": tasks, "errors": errors}
+        result["subsets"] = [
+            {"where": where, **part.as_json(names)}
+            for where, part in zip(wanted, parts, strict=True)
+        ]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTask:
+    """The masks of everybody who is compared on a task; images in the order of their keys."""
+
+    annotators: tuple[int, ...]
+    images: tuple[tuple[ImageKey, tuple[int, int], tuple[Drawing, ...]], ...]
+    seen: tuple[int, ...]
+    kept_out: dict[str, int]
+    problems: tuple[Problem, ...]
+
+
+def draw_task(task: Task, context: CheckContext) -> DrawnTask:
+    """Decode what each compared annotator drew; no image where fewer than two can be compared."""
+    selection = select_raters(task)
+    kept_out = dict(selection.kept_out)
+    problems = list(selection.problems)
+    seen = tuple(rater.annotator_id for rater in selection.raters)
+    regions = {rater.annotator_id: regions_by_image(rater.annotation) for rater in selection.raters}
+    sizes, unequal = _sizes(task, regions.values())
+    problems += unequal
+    drawings: dict[int, dict[ImageKey, Drawing]] = {}
+    for rater in selection.raters:
+        mine, found = _draw_annotation(rater, regions[rater.annotator_id], sizes, task, context)
+        problems += found
+        if mine is None:
+            kept_out[UNREADABLE] = kept_out.get(UNREADABLE, 0) + 1
+        else:
+            drawings[rater.annotator_id] = mine
+    annotators = tuple(sorted(drawings))
+    if not sizes and not unequal:  # everybody submitted an empty annotation
+        sizes = {ImageKey("", 0): (0, 0)}
+    images = tuple(
+        (key, sizes[key], tuple(drawings[person].get(key, NOTHING) for person in annotators))
+        for key in sorted(sizes)
+    )
+    comparable = len(annotators) > 1
+    return DrawnTask(annotators, images if comparable else (), seen, kept_out, tuple(problems))
+
+
+def _draw_annotation(
+    rater: Rater,
+    regions: Mapping[ImageKey, Sequence[Region]],
+    sizes: Mapping[ImageKey, tuple[int, int]],
+    task: Task,
+    context: CheckContext,
+) -> tuple[dict[ImageKey, Drawing] | None, list[Problem]]:
+    """One annotation's drawing of each image; None when a shape in it cannot be read."""
+    place = Place(task.id, rater.annotation.id)
+    drawings: dict[ImageKey, Drawing] = {}
+    problems: list[Problem] = []
+    for key, size_px in sizes.items():
+        drawing, found = draw(regions.get(key, ()), context.taxonomy, *size_px, place)
+        problems += found
+        if drawing is None:
+            return None, problems
+        drawings[key] = drawing
+    return drawings, problems
+
+
+def measure_image(
+    key: ImageKey,
+    annotators: Sequence[int],
+    drawings: Sequence[Drawing],
+    size_px: tuple[int, int],
+) -> ImageMeasurement:
+    """Compare the drawings of one image, one an annotator; ``size_px`` is (height, width)."""
+    classes = tuple(sorted({name for drawing in drawings for name in drawing.class_masks}))
+    pairs = list(combinations(range(len(annotators)), 2))
+    lists = [_class_runs(drawing, classes) for drawing in drawings]
+    shared, covered_first, covered_second = join_pairs(lists)
+    bands = _boundary_runs(drawings, classes, band_width_px(*size_px))
+    band_shared, _, _ = join_pairs(bands)
+    diagonal = np.arange(len(classes))
+    confusion = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
+    for row, (i, j) in enumerate(pairs):
+        confusion += pair_confusion(
+            shared[row], lists[i].areas_px, lists[j].areas_px,
+            covered_first[row], covered_second[row],
+        )  # fmt: skip
+    counts, ious, conflicts = _compare_objects(key, annotators, drawings, classes)
+    return ImageMeasurement(
+        to_name=key.to_name,
+        item_index=key.item_index,
+        annotators=tuple(annotators),
+        classes=classes,
+        areas_px=np.stack([runs.areas_px for runs in lists]),
+        intersections_px=np.ascontiguousarray(shared[:, diagonal, diagonal]),
+        boundary_areas_px=np.stack([runs.areas_px for runs in bands]),
+        boundary_intersections_px=np.ascontiguousarray(band_shared[:, diagonal, diagonal]),
+        confusion_px=confusion,
+        panoptic_counts=counts,
+        panoptic_iou=ious,
+        conflicts=tuple(conflicts),
+    )
+
+
+def _class_runs(drawing: Drawing, classes: Sequence[str]) -> LabelledRuns:
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    masks = drawing.class_masks
+    return labelled_runs([masks[name].runs if name in masks else nothing for name in classes])
+
+
+def _boundary_runs(
+    drawings: Sequence[Drawing], classes: Sequence[str], width_px: int
+) -> list[LabelledRuns]:
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    return [
+        labelled_runs(
+            [
+                drawing.class_masks[name].boundary(width_px).runs
+                if name in drawing.class_masks
+                else nothing
+                for name in classes
+            ]
+        )
+        for drawing in drawings
+    ]
+
+
+def _compare_objects(
+    key: ImageKey, annotators: Sequence[int], drawings: Sequence[Drawing], classes: Sequence[str]
+) -> tuple[Int64Array, NDArray[np.float64], list[dict[str, Any]]]:
+    pairs = list(combinations(range(len(annotators)), 2))
+    counts = np.zeros((len(pairs), len(classes), 3), dtype=np.int64)
+    ious = np.zeros((len(pairs), len(classes)))
+    conflicts: list[dict[str, Any]] = []
+    column = {name: index for index, name in enumerate(classes)}
+    lists = [labelled_runs([one.mask.runs for one in drawing.objects]) for drawing in drawings]
+    kinds = [
+        np.array([column[one.class_name] for one in drawing.objects], dtype=np.int64)
+        for drawing in drawings
+    ]
+    shared, _, _ = join_pairs(lists)
+    for row, (i, j) in enumerate(pairs):
+        areas_a, areas_b = lists[i].areas_px, lists[j].areas_px
+        iou = pairwise_iou(shared[row][: len(areas_a), : len(areas_b)], areas_a, areas_b)
+        for index, one in enumerate(panoptic_counts(iou, kinds[i], kinds[j], len(classes))):
+            counts[row, index] = one.true_positives, one.only_a, one.only_b
+            ious[row, index] = one.iou_sum
+        for conflict in match_instances(iou, kinds[i], kinds[j]).conflicts:
+            a = None if conflict.a is None else drawings[i].objects[conflict.a]
+            b = None if conflict.b is None else drawings[j].objects[conflict.b]
+            conflicts.append(
+                {
+                    "type": conflict.kind,
+                    "a": annotators[i],
+                    "b": annotators[j],
+                    "class_a": None if a is None else a.class_name,
+                    "class_b": None if b is None else b.class_name,
+                    "regions_a": [] if a is None else list(a.region_ids),
+                    "regions_b": [] if b is None else list(b.region_ids),
+                    "iou": conflict.iou,
+                    "image": {"to_name": key.to_name, "item_index": key.item_index},
+                }
+            )
+    return counts, ious, conflicts
+
+
+def _sizes(
+    task: Task, people: Iterable[Mapping[ImageKey, Sequence[Region]]]
+) -> tuple[dict[ImageKey, tuple[int, int]], list[Problem]]:
+    """The size of each image that somebody drew on; an image of two sizes is a problem instead."""
+    found: dict[ImageKey, set[tuple[int, int]]] = {}
+    for images in people:
+        for key, regions in images.items():
+            found.setdefault(key, set()).update(image_sizes(regions))
+    problems = []
+    sizes = {}
+    for key, candidates in found.items():
+        if len(candidates) == 1:
+            sizes[key] = next(iter(candidates))
+        elif candidates:
+            listed = ", ".join(f"{width} x {height}" for height, width in sorted(candidates))
+            problems.append(
+                Problem(
+                    "size-mismatch",
+                    f"The annotations of task {task.id} disagree on the size of the image "
+                    f"{key.to_name!r} ({listed} pixels), so it was not compared.",
+                    task.id,
+                )
+            )
+    return sizes, problems
+
+
+def _unit(task: Task, options: Mapping[str, str]) -> str:
+    key = options.get("resample_by")
+    if key and task.data.get(key) is not None:
+        return f"{key}={task.data[key]}"
+    return f"task={task.id}"
+
+
+def _subsets(task: Task, options: Mapping[str, str]) -> tuple[int, ...]:
+    """Positions of the subsets whose values the task's data has."""
+    return tuple(
+        index
+        for index, where in enumerate(json.loads(options.get("subsets", "[]")))
+        if all(key in task.data and str(task.data[key]) == value for key, value in where.items())
+    )
+
+
+def _image_name(task: Task, context: CheckContext) -> str:
+    """The last part of the first image's address, so that people find the task again."""
+    for reference in image_references(task, context.label_config).values():
+        name = str(reference).partition("#")[0].rstrip("/").rpartition("/")[2]
+        return name.partition("?d=")[2] or name.partition("?")[0] or name
+    return ""

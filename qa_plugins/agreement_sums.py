@@ -1,0 +1,344 @@
+"""The agreement of a batch, kept as sums: tasks stream through, and two halves merge.
+
+Definitions. Per image and pair of distinct annotators a class has IoU = |A and B| / |A or B|, null
+when neither drew it. ``accumulated`` adds up intersections and unions over all pairs first;
+``per_image`` is the mean of the non-null values. mIoU is the mean over the classes with a value.
+Intervals resample tasks (or the clips that tasks belong to), never pairs: five annotators are one
+task and not ten independent pairs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qa_plugins.measurement import ImageMeasurement, TaskMeasurement
+from qa_plugins.metrics.bootstrap import REPLICATES, interval_95, unit_weights
+from qa_plugins.metrics.instances import PanopticCounts
+from qa_plugins.metrics.overlap import OverlapCounts, ratio
+
+UNLABELLED = "(unlabelled)"
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class OverlapSums:
+    """Pixels and IoU values of one class, over any number of images and pairs."""
+
+    intersection_px: int = 0
+    area_sum_px: int = 0
+    iou_sum: float = 0.0
+    values: int = 0
+
+    @property
+    def union_px(self) -> int:
+        """Pixels that either annotator of a pair drew."""
+        return self.area_sum_px - self.intersection_px
+
+    @property
+    def accumulated(self) -> float | None:
+        """IoU of the added counts."""
+        return self.intersection_px / self.union_px if self.union_px else None
+
+    @property
+    def per_image(self) -> float | None:
+        """Mean of the IoU values."""
+        return self.iou_sum / self.values if self.values else None
+
+    @property
+    def dice(self) -> float | None:
+        """Dice of the added counts."""
+        return 2 * self.intersection_px / self.area_sum_px if self.area_sum_px else None
+
+    def add(self, other: OverlapSums) -> None:
+        """Add the sums of other images or pairs."""
+        self.intersection_px += other.intersection_px
+        self.area_sum_px += other.area_sum_px
+        self.iou_sum += other.iou_sum
+        self.values += other.values
+
+
+@dataclass(slots=True)
+class ClassSums:
+    """All sums of one class. ``replicates`` (4, R): IoU sum, values, intersection and union."""
+
+    replicates: FloatArray
+    overlap: OverlapSums = field(default_factory=OverlapSums)
+    boundary: OverlapSums = field(default_factory=OverlapSums)
+    panoptic: PanopticCounts = field(default_factory=PanopticCounts)
+    tasks: int = 0
+    pixels: int = 0
+    units: set[str] = field(default_factory=set)  # at most two: whether resampling says anything
+
+    def note_units(self, units: Iterable[str]) -> None:
+        """Remember resampling units until there are two."""
+        for unit in units:
+            if len(self.units) < 2:
+                self.units.add(unit)
+
+    def merge(self, other: ClassSums) -> None:
+        """Add the sums of another part of the batch."""
+        self.replicates += other.replicates
+        self.overlap.add(other.overlap)
+        self.boundary.add(other.boundary)
+        self.panoptic += other.panoptic
+        self.tasks += other.tasks
+        self.pixels += other.pixels
+        self.note_units(sorted(other.units))
+
+
+@dataclass(slots=True)
+class PairSums:
+    """Sums of one pair of annotators, a class each."""
+
+    tasks: int = 0
+    classes: dict[str, OverlapSums] = field(default_factory=dict)
+
+    def of(self, name: str) -> OverlapSums:
+        """The sums of one class, made on first use."""
+        return self.classes.setdefault(name, OverlapSums())
+
+    def merge(self, other: PairSums) -> None:
+        """Add another part."""
+        self.tasks += other.tasks
+        for name, sums in other.classes.items():
+            self.of(name).add(sums)
+
+
+@dataclass(slots=True)
+class AgreementSums:
+    """Everything that the agreement of a batch needs; grows with classes and pairs, not tasks."""
+
+    seed: int = 0
+    replicates: int = REPLICATES
+    tasks: int = 0
+    compared_tasks: int = 0
+    pair_count: int = 0
+    classes: dict[str, ClassSums] = field(default_factory=dict)
+    pairs: dict[tuple[int, int], PairSums] = field(default_factory=dict)
+    confusion_px: Counter[tuple[str, str]] = field(default_factory=Counter)
+    annotations: Counter[int] = field(default_factory=Counter)
+    seen: Counter[int] = field(default_factory=Counter)
+    kept_out: Counter[str] = field(default_factory=Counter)
+    conflicts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, task: TaskMeasurement) -> None:
+        """Take one task in."""
+        self.tasks += 1
+        self.kept_out.update(task.kept_out)
+        self.seen.update(task.seen)
+        if not task.images:
+            return
+        self.compared_tasks += 1
+        self.annotations.update(task.compared)
+        drawn: dict[str, OverlapSums] = {}
+        pairs: set[tuple[int, int]] = set()
+        for image in task.images:
+            self._add_image(image, drawn)
+            pairs.update(image.pairs)
+        for pair in pairs:
+            self.pairs[pair].tasks += 1
+        weights = unit_weights(task.unit, seed=self.seed, replicates=self.replicates)
+        for name, sums in drawn.items():
+            of_class = self._class(name)
+            of_class.tasks += 1
+            of_class.overlap.add(sums)
+            of_class.note_units([task.unit])
+            amounts = (sums.iou_sum, sums.values, sums.intersection_px, sums.union_px)
+            of_class.replicates += np.asarray(amounts, dtype=np.float64)[:, None] * weights
+
+    def merge(self, other: AgreementSums) -> None:
+        """Add the sums of another part of the batch, made with the same seed."""
+        self.tasks += other.tasks
+        self.compared_tasks += other.compared_tasks
+        self.pair_count += other.pair_count
+        for name, sums in other.classes.items():
+            self._class(name).merge(sums)
+        for pair, pair_sums in other.pairs.items():
+            self.pairs.setdefault(pair, PairSums()).merge(pair_sums)
+        self.confusion_px.update(other.confusion_px)
+        self.annotations.update(other.annotations)
+        self.seen.update(other.seen)
+        self.kept_out.update(other.kept_out)
+        self.conflicts.update(other.conflicts)
+
+    def as_json(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
+        """Batch, classes, annotators and pairs as ``qa.json`` states them.
+
+        ``class_names`` come first and in their order, whether or not somebody drew them.
+        """
+        names = list(dict.fromkeys([*class_names, *sorted(self.classes)]))
+        classes = [self._class_json(name) for name in names]
+        return {
+            "batch": self._batch_json(classes),
+            "classes": classes,
+            "annotators": [self._annotator_json(person) for person in sorted(self.seen)],
+            "pairs": [self._pair_json(pair) for pair in sorted(self.pairs)],
+            "confusion": self._confusion_json(names),
+        }
+
+    def _class(self, name: str) -> ClassSums:
+        if name not in self.classes:
+            self.classes[name] = ClassSums(np.zeros((4, self.replicates)))
+        return self.classes[name]
+
+    def _add_image(self, image: ImageMeasurement, drawn: dict[str, OverlapSums]) -> None:
+        overlap, boundary = image.overlap, image.boundary_overlap
+        iou = overlap.iou()
+        pairs = image.pairs
+        self.pair_count += len(pairs)
+        self.conflicts.update(conflict["type"] for conflict in image.conflicts)
+        for row, pair in enumerate(pairs):
+            of_pair = self.pairs.setdefault(pair, PairSums())
+            for column, name in enumerate(image.classes):
+                if not np.isnan(iou[row, column]):
+                    value = _sums(overlap, iou, row, column)
+                    of_pair.of(name).add(value)
+                    drawn.setdefault(name, OverlapSums()).add(value)
+        labels = (*image.classes, UNLABELLED)
+        for i, j in zip(*np.nonzero(image.confusion_px), strict=True):
+            self.confusion_px[labels[i], labels[j]] += int(image.confusion_px[i, j])
+        for column, name in enumerate(image.classes):
+            sums = self._class(name)
+            sums.pixels += int(image.areas_px[:, column].sum())
+            sums.boundary.add(
+                OverlapSums(
+                    int(boundary.intersection_px[:, column].sum()),
+                    int((boundary.area_a_px + boundary.area_b_px)[:, column].sum()),
+                )
+            )
+            counts = image.panoptic_counts[:, column].sum(axis=0)
+            sums.panoptic += PanopticCounts(
+                int(counts[0]), int(counts[1]), int(counts[2]),
+                float(image.panoptic_iou[:, column].sum()),
+            )  # fmt: skip
+
+    def _class_json(self, name: str) -> dict[str, Any]:
+        sums = self.classes.get(name) or ClassSums(np.zeros((4, self.replicates)))
+        per_image, accumulated = self._class_replicates(sums)
+        return {
+            "name": name,
+            "iou": {
+                "accumulated": sums.overlap.accumulated,
+                "per_image": sums.overlap.per_image,
+                "ci95": _interval(per_image, sums.units),
+                "ci95_accumulated": _interval(accumulated, sums.units),
+            },
+            "dice": sums.overlap.dice,
+            "boundary_iou": sums.boundary.accumulated,
+            "pq": sums.panoptic.panoptic_quality,
+            "f1": sums.panoptic.f1,
+            "tasks": sums.tasks,
+            "pixels": sums.pixels,
+        }
+
+    def _batch_json(self, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        drawn = [sums for sums in self.classes.values() if sums.overlap.values]
+        per_image, accumulated = (
+            _mean_of_rows([self._class_replicates(sums)[which] for sums in drawn])
+            for which in (0, 1)
+        )
+        units = set().union(*(sums.units for sums in drawn))
+        measured = len(self.annotations)
+        return {
+            "tasks": self.tasks,
+            "compared_tasks": self.compared_tasks,
+            "pairs": self.pair_count,
+            "miou": {
+                "accumulated": _mean(one["iou"]["accumulated"] for one in classes),
+                "per_image": _mean(one["iou"]["per_image"] for one in classes),
+                "ci95": _interval(per_image, units),
+                "ci95_accumulated": _interval(accumulated, units),
+            },
+            **{
+                metric: _mean(one[metric] for one in classes)
+                for metric in ("dice", "boundary_iou", "pq", "f1")
+            },
+            "kept_out": dict(sorted(self.kept_out.items())),
+            "conflicts": dict(sorted(self.conflicts.items())),
+            "coverage": {
+                "annotators": len(self.seen),
+                "annotators_compared": measured,
+                "pairs_possible": len(self.seen) * (len(self.seen) - 1) // 2,
+                "pairs_compared": len(self.pairs),
+            },
+        }
+
+    def _class_replicates(self, sums: ClassSums) -> tuple[FloatArray, FloatArray]:
+        iou_sum, values, intersection, union = sums.replicates
+        return ratio(iou_sum, values), ratio(intersection, union)
+
+    def _annotator_json(self, person: int) -> dict[str, Any]:
+        together = PairSums()
+        for pair, sums in self.pairs.items():
+            if person in pair:
+                together.merge(sums)
+        return {
+            "id": person,
+            "tasks": self.annotations[person],
+            "annotations": self.seen[person],
+            "miou": _mious(together),
+        }
+
+    def _pair_json(self, pair: tuple[int, int]) -> dict[str, Any]:
+        sums = self.pairs[pair]
+        mious = _mious(sums)
+        return {
+            "a": pair[0],
+            "b": pair[1],
+            "miou": mious["accumulated"],
+            "miou_per_image": mious["per_image"],
+            "tasks": sums.tasks,
+            "classes": {
+                name: sums.classes[name].accumulated
+                for name in sorted(sums.classes)
+            },
+        }  # fmt: skip
+
+    def _confusion_json(self, names: Sequence[str]) -> dict[str, Any]:
+        labels = [name for name in names if name in self.classes]
+        labels.append(UNLABELLED)
+        return {
+            "labels": labels,
+            "pixels": [[self.confusion_px[row, column] for column in labels] for row in labels],
+        }
+
+
+def _sums(overlap: OverlapCounts, iou: FloatArray, row: int, column: int) -> OverlapSums:
+    at = row, column
+    return OverlapSums(
+        int(overlap.intersection_px[at]),
+        int(overlap.area_a_px[at] + overlap.area_b_px[at]),
+        float(iou[at]),
+        1,
+    )
+
+
+def _mious(sums: PairSums) -> dict[str, float | None]:
+    return {
+        "accumulated": _mean(one.accumulated for one in sums.classes.values()),
+        "per_image": _mean(one.per_image for one in sums.classes.values()),
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _mean_of_rows(rows: Sequence[FloatArray]) -> FloatArray:
+    """Mean over classes in each replicate, over the classes that it has; NaN where it has none."""
+    if not rows:
+        return np.full(1, np.nan)
+    table = np.stack(rows)
+    return ratio(np.nansum(table, axis=0), (~np.isnan(table)).sum(axis=0))
+
+
+def _interval(replicates: FloatArray, units: set[str]) -> list[float] | None:
+    interval = interval_95(replicates) if len(units) > 1 else None
+    return None if interval is None else list(interval)

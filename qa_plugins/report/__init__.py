@@ -1,0 +1,1 @@
+"""One QA result as a page, as JSON and as a table."""

@@ -1,0 +1,216 @@
+"""The QA result as one self-contained page: no script, no link, pictures inside.
+
+Readable in a minute: the verdict, the classes with the weakest first, what to do next. People are
+letters unless their names are asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from qa_plugins.report.advice import confusions, next_steps, weak_classes
+from qa_plugins.report.charts import heat_color, interval_bar
+from qa_plugins.report.csv import worst_first
+from qa_plugins.report.overlays import Panel
+
+MAX_ERRORS = 60
+MAX_TASK_ROWS = 12
+MAX_MATRIX = 24
+MAX_CONFUSIONS = 8
+
+_VERDICTS = {
+    "pass": ("Pass", "pass", "✓"),
+    "fail": ("Fail", "fail", "✕"),
+    "n/a": ("Not judged", "na", "–"),
+}
+_KEPT_OUT = {
+    "skipped": "skipped by the annotator",
+    "ground_truth": "marked as ground truth",
+    "second_by_same_person": "a further one by the same person",
+    "no_annotator": "without an annotator",
+    "unreadable": "could not be read whole",
+}
+_CONFLICTS = {
+    "missing": "objects that only the first of a pair drew",
+    "extra": "objects that only the second of a pair drew",
+    "mismatching_label": "objects under two different classes",
+    "low_overlap": "objects that overlap less than 0.8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPicture:
+    """Why a task is shown, and its panels; ``note`` says when the photo is missing."""
+
+    task_id: int
+    reason: str
+    panels: tuple[Panel, ...]
+    note: str = ""
+
+
+def render_report(
+    result: Mapping[str, Any],
+    *,
+    title: str,
+    people: Mapping[int, str],
+    colors: Mapping[str, tuple[int, int, int]],
+    rules: Mapping[str, str],
+    pictures: Sequence[TaskPicture] = (),
+) -> str:
+    """Render one QA result.
+
+    Args:
+        result: what ``qa.json`` holds.
+        title: where the tasks came from.
+        people: what to call each annotator.
+        colors: colour of each class.
+        rules: the boundary rule of each class that has one.
+        pictures: overlays of some tasks, in the order to show them.
+    """
+    batch = result["batch"]
+    weak = weak_classes(result)
+    threshold = _threshold(batch)
+    label, css, icon = _VERDICTS[batch["verdict"]]
+    template = _environment().get_template("report.html.j2")
+    page: str = template.render(
+        title=title,
+        batch=batch,
+        verdict={"label": label, "css": css, "icon": icon},
+        weak=weak,
+        weak_names={entry["name"] for entry in weak},
+        threshold=threshold,
+        classes=_class_rows(result, weak, colors, rules),
+        absent=[one["name"] for one in result["classes"] if one["iou"]["accumulated"] is None],
+        steps=next_steps(result, people),
+        gates=[{**gate, "subject": _subject(gate, people)} for gate in batch["gates"]],
+        matrix=_matrix(result, people),
+        tasks=[task for task in worst_first(result["tasks"]) if task["miou"] is not None][
+            :MAX_TASK_ROWS
+        ],
+        task_by_id={task["id"]: task for task in result["tasks"]},
+        pictures=pictures,
+        conflict_counts=lambda task: _conflict_text(task["conflicts"]),
+        confusions=confusions(result)[:MAX_CONFUSIONS],
+        errors=result["errors"][:MAX_ERRORS],
+        error_total=len(result["errors"]),
+        kept_out=[
+            (_KEPT_OUT.get(reason, reason), count) for reason, count in batch["kept_out"].items()
+        ],
+        conflicts=[(_CONFLICTS.get(kind, kind), n) for kind, n in batch["conflicts"].items()],
+        rework=sum(task.get("verdict") == "rework" for task in result["tasks"]),
+    )
+    return page
+
+
+def _class_rows(
+    result: Mapping[str, Any],
+    weak: Sequence[Mapping[str, Any]],
+    colors: Mapping[str, tuple[int, int, int]],
+    rules: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    weak_names = {entry["name"] for entry in weak}
+    threshold = _threshold(result["batch"])
+    drawn = [entry for entry in result["classes"] if entry["iou"]["accumulated"] is not None]
+    drawn.sort(key=lambda entry: (entry["iou"]["accumulated"], entry["name"]))
+    return [
+        {
+            **entry,
+            "weak": entry["name"] in weak_names,
+            "color": "#{:02x}{:02x}{:02x}".format(*colors.get(entry["name"], (128, 128, 128))),
+            "rule": rules.get(entry["name"], ""),
+            "bar": Markup(  # noqa: S704 - made of numbers only
+                interval_bar(
+                    entry["iou"]["accumulated"],
+                    entry["iou"]["per_image"],
+                    entry["iou"]["ci95_accumulated"],
+                    threshold,
+                    weak=entry["name"] in weak_names,
+                )
+            ),
+        }
+        for entry in drawn
+    ]
+
+
+def _threshold(batch: Mapping[str, Any]) -> float | None:
+    """The IoU that the gates ask for, to draw beside the classes; None for other metrics."""
+    for gate in batch["gates"]:
+        if gate["metric"].startswith(("miou", "iou")) and not gate["where"]:
+            return float(gate["threshold"])
+    return None
+
+
+def _matrix(result: Mapping[str, Any], people: Mapping[int, str]) -> dict[str, Any]:
+    ids = [entry["id"] for entry in result["annotators"] if entry["tasks"]]
+    ids.sort(key=lambda person: (len(people[person]), people[person]))
+    cells = {}
+    for pair in result["pairs"]:
+        cells[pair["a"], pair["b"]] = cells[pair["b"], pair["a"]] = pair
+    shown = ids[:MAX_MATRIX]
+    own = {entry["id"]: entry for entry in result["annotators"]}
+    rows = [
+        {
+            "name": people[row],
+            "miou": own[row]["miou"]["accumulated"],
+            "tasks": own[row]["tasks"],
+            "cells": [
+                None
+                if row == column
+                else {
+                    "pair": cells.get((row, column)),
+                    "color": heat_color((cells.get((row, column)) or {}).get("miou")),
+                }
+                for column in shown
+            ],
+        }
+        for row in shown
+    ]
+    return {
+        "names": [people[person] for person in shown],
+        "rows": rows,
+        "left_out": len(ids) - len(shown),
+    }
+
+
+def _subject(gate: Mapping[str, Any], people: Mapping[int, str]) -> str:
+    if gate["scope"] == "annotator" and gate["subject"] is not None:
+        return people.get(gate["subject"], "an annotator")
+    return "" if gate["subject"] is None else str(gate["subject"])
+
+
+def _conflict_text(conflicts: Sequence[Mapping[str, Any]]) -> str:
+    kinds = Counter(conflict["type"] for conflict in conflicts)
+    single = kinds["missing"] + kinds["extra"]
+    parts = [
+        (single, "drawn by one of two only"),
+        (kinds["mismatching_label"], "under two classes"),
+        (kinds["low_overlap"], "with low overlap"),
+    ]
+    return ", ".join(f"{count} {text}" for count, text in parts if count) or "no object conflicts"
+
+
+@functools.cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["score"] = lambda value: "–" if value is None else f"{value:.3f}"
+    environment.filters["short"] = lambda value: "–" if value is None else f"{value:.2f}"
+    environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", " ")
+    environment.filters["interval"] = lambda value: (
+        "–" if value is None else f"{value[0]:.3f} – {value[1]:.3f}"
+    )
+    return environment
