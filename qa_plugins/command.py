@@ -1,0 +1,228 @@
+"""`segstudio qa`: checks on a batch, a report, gates, and the result back on the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from segstudio.cli_options import SourceOptions, compute_options, source_options
+from segstudio.errors import EXIT_GATE_FAILED, SegstudioError, ServerError, UsageError
+from segstudio.tasks import LOSS_KINDS
+
+if TYPE_CHECKING:
+    from qa_plugins.runner import QaRun
+    from segstudio.client import Client
+    from segstudio.source import Source
+    from segstudio.taxonomy import Taxonomy
+
+_STRICT_KINDS = LOSS_KINDS | {"task-failed", "worker-died", "bad-task", "size-mismatch"}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """How the page is made: where, with whose names, with photos from where."""
+
+    out_dir: Path
+    names: bool
+    images: tuple[Path, ...]
+    pictures: int
+
+
+@click.command()
+@click.argument("checks", metavar="CHECK[,CHECK...]")
+@source_options
+@click.option(
+    "--out", "out_dir", type=click.Path(file_okay=False, path_type=Path), required=True,
+    help="Folder for qa.json, qa.html and tasks.csv.",
+)  # fmt: skip
+@click.option("--gates", metavar="FILE|PRESET", help="What the batch must reach; YAML or a preset.")
+@click.option("--write-back", is_flag=True, help="Put the result on the tasks (project:ID only).")
+@click.option("--dry-run", is_flag=True, help="With --write-back: say what would be written.")
+@click.option("--names", is_flag=True, help="Name people in the report instead of letters.")
+@click.option(
+    "--images", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
+    help="Folder with the photos of an export file, for the pictures; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--pictures", type=click.IntRange(0, 50), default=6, show_default=True,
+    help="How many of the worst tasks to show; each weak class adds one.",
+)  # fmt: skip
+@click.option(
+    "--resample-by", metavar="KEY",
+    help="Key of task data whose values are resampled for intervals, e.g. the clip of a video.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the intervals.")
+@click.option("--strict", is_flag=True, help="Fail when anything could not be read.")
+@compute_options
+def qa(
+    checks: str,
+    source: SourceOptions,
+    out_dir: Path,
+    gates: str | None,
+    write_back: bool,
+    dry_run: bool,
+    names: bool,
+    images: tuple[Path, ...],
+    pictures: int,
+    resample_by: str | None,
+    seed: int,
+    strict: bool,
+    workers: int | None,
+    cluster: str | None,
+) -> None:
+    """Check the annotations of SOURCE and report on them.
+
+    CHECK is one or several of the installed checks, comma separated, e.g. agreement.
+
+    Ends with 1 when a gate fails, 0 when all pass or none was given.
+    """
+    from qa_plugins.gates import load_gates
+    from qa_plugins.runner import run_checks
+
+    wanted = [name.strip() for name in checks.split(",") if name.strip()]
+    if not wanted:
+        raise UsageError("Name at least one check, for example: segstudio qa agreement SOURCE.")
+    gate_set = load_gates(gates)
+    if gate_set.gates and "agreement" not in wanted:
+        raise UsageError("Gates are judged on the check 'agreement', which was not asked for.")
+    if dry_run and not write_back:
+        raise UsageError("--dry-run goes with --write-back; without it nothing is written anyway.")
+    opened = source.open()
+    if write_back and opened.project_id is None:
+        raise UsageError("--write-back needs a project on a server: give SOURCE as project:ID.")
+    taxonomy = choose_taxonomy(opened, source.taxonomy)
+    options = {"seed": str(seed), **({"resample_by": resample_by} if resample_by else {})}
+    run = run_checks(
+        wanted, opened, taxonomy, gates=gate_set, options=options, workers=workers,
+        cluster=cluster, pictures=pictures,
+    )  # fmt: skip
+    client = source.connect() if opened.project_id is not None else None
+    write_report(run, ReportOptions(out_dir, names, images, pictures), client)
+    _print_summary(run.result, out_dir)
+    if write_back and client is not None and opened.project_id is not None:
+        click.echo(write_to_project(run, client, opened.project_id, dry_run=dry_run))
+    if strict:
+        _refuse_losses(run.result)
+    if run.result["batch"]["verdict"] == "fail":
+        raise SystemExit(EXIT_GATE_FAILED)
+
+
+def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
+    """The taxonomy given, else the one beside the source, else one derived from its interface."""
+    from segstudio.taxonomy import TaxonomyError, derive_taxonomy, load_taxonomy
+
+    path = path or source.taxonomy_path
+    if path is None:
+        return derive_taxonomy(source.label_config)
+    try:
+        return load_taxonomy(path)
+    except TaxonomyError as error:
+        raise UsageError(str(error)) from error
+
+
+def write_report(run: QaRun, options: ReportOptions, client: Client | None = None) -> list[Path]:
+    """Write `qa.json`, `tasks.csv` and `qa.html`; return their paths.
+
+    The photos of the worst tasks come from the server of ``client`` or the folders of
+    ``options.images``; where one cannot be had its masks are drawn on grey.
+    """
+    from qa_plugins.pictures import task_pictures
+    from qa_plugins.report.advice import weak_classes
+    from qa_plugins.report.csv import tasks_csv
+    from qa_plugins.report.html import render_report
+    from qa_plugins.report.json import to_json, write_atomically
+    from qa_plugins.report.people import display_names
+    from segstudio.media import image_bytes, load_image
+
+    def load_photo(reference: str, task_id: int) -> Any:
+        return load_image(image_bytes(reference, client, options.images, task_id=task_id))
+
+    result, taxonomy = run.result, run.context.taxonomy
+    ids = [entry["id"] for entry in result["annotators"]]
+    known = _names_on_server(client) if options.names and client is not None else {}
+    people = display_names(ids, reveal=options.names, names=known)
+    weak = [entry["name"] for entry in weak_classes(result)] if options.pictures else []
+    page = render_report(
+        result,
+        title=result["source"],
+        people=people,
+        colors={one.name: one.color for one in taxonomy.classes},
+        rules={one.name: one.boundary_rule for one in taxonomy.classes if one.boundary_rule},
+        pictures=task_pictures(run.worst.chosen(weak), run.context, people, load_photo),
+    )
+    texts = {"qa.json": to_json(result), "tasks.csv": tasks_csv(result), "qa.html": page}
+    for name, text in texts.items():
+        write_atomically(options.out_dir / name, text)
+    return [options.out_dir / name for name in texts]
+
+
+def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bool = False) -> str:
+    """Put the result on the tasks and make the saved tab; return a sentence on what was done.
+
+    Raises:
+        ServerError: the server refuses, or some tasks could not be written.
+    """
+    from qa_plugins.write_back import TAB_FILTERS, TAB_ORDERING, TAB_TITLE, task_records
+    from segstudio.progress import ProgressLine
+    from segstudio.writeback import ensure_tab, write_results
+
+    records = list(task_records(run.result, run.earlier_records))
+    with ProgressLine("Writing back", len(records)) as progress:
+        summary = write_results(client, project_id, records, progress, dry_run=dry_run)
+    if summary.problems:
+        raise ServerError(f"{summary}. First: {summary.problems[0].message}")
+    if dry_run or not records:
+        return f"Write-back: {summary}."
+    ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
+    return f"Write-back: {summary}. The tab “{TAB_TITLE}” lists the worst first."
+
+
+def _names_on_server(client: Client) -> dict[int, str]:
+    """E-mail of each user by id, for those who ask for names."""
+    users = client.get_json("/api/users/", what="the list of users")
+    listed: Sequence[Mapping[str, Any]] = users if isinstance(users, list) else users["results"]
+    return {int(user["id"]): str(user.get("email") or user.get("username")) for user in listed}
+
+
+def _refuse_losses(result: Mapping[str, Any]) -> None:
+    losses = [error for error in result["errors"] if error["kind"] in _STRICT_KINDS]
+    if losses:
+        raise SegstudioError(
+            f"{len(losses)} things could not be read (--strict). First: {losses[0]['message']}"
+        )
+
+
+def _print_summary(result: Mapping[str, Any], out_dir: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    def score(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    batch = result["batch"]
+    console = Console(highlight=False)
+    color = {"pass": "green", "fail": "red"}.get(batch["verdict"], "yellow")
+    console.print(f"[bold {color}]{batch['verdict'].upper()}[/]  {escape(batch['verdict_reason'])}")
+    console.print(
+        f"{batch['compared_tasks']} of {batch['tasks']} tasks compared, {batch['pairs']} pairs, "
+        f"mIoU {score(batch['miou']['accumulated'])} accumulated, "
+        f"{score(batch['miou']['per_image'])} per image."
+    )
+    table = Table("Class", "IoU", "per image", "95% (per image)", "Dice", "Tasks")
+    for entry in result["classes"]:
+        iou = entry["iou"]
+        interval = "–" if iou["ci95"] is None else "{:.3f} – {:.3f}".format(*iou["ci95"])
+        table.add_row(
+            escape(entry["name"]), score(iou["accumulated"]), score(iou["per_image"]), interval,
+            score(entry["dice"]), str(entry["tasks"]),
+        )  # fmt: skip
+    if result["classes"]:
+        console.print(table)
+    if result["errors"]:
+        console.print(f"{len(result['errors'])} problems are listed in the report.")
+    console.print(f"Report: {escape(str(out_dir / 'qa.html'))}", soft_wrap=True)

@@ -1,0 +1,232 @@
+"""Runs checks over a source in one pass and puts the result together as ``qa.json`` has it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from qa_plugins.gates import GateSet, evaluate, overall_verdict, rework_rule
+from qa_plugins.measurement import TaskMeasurement
+from qa_plugins.worst import WorstTasks
+from segstudio.compute import Result, describe_failure, map_tasks
+from segstudio.plugins import Check, CheckContext, find_check
+from segstudio.source import Source
+from segstudio.tasks import Problem, Task
+from segstudio.taxonomy import Taxonomy
+
+AGREEMENT = "agreement"
+SCHEMA_VERSION = 1
+
+
+@dataclass(slots=True)
+class QaRun:
+    """What a run leaves: the result, and the tasks worth a picture.
+
+    ``result`` is DESIGN's ``qa.json``; checks other than agreement are under its ``checks``.
+    ``earlier_records`` are tasks that carry an agreement record of an earlier run.
+    """
+
+    result: dict[str, Any]
+    worst: WorstTasks
+    context: CheckContext
+    earlier_records: set[int] = field(default_factory=set)
+
+
+def run_checks(
+    names: Sequence[str],
+    source: Source,
+    taxonomy: Taxonomy,
+    *,
+    gates: GateSet | None = None,
+    options: Mapping[str, str] | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    pictures: int = 6,
+) -> QaRun:
+    """Measure every task with every check, summarize, judge the gates.
+
+    Args:
+        names: checks, as installed under the entry points `segstudio.checks`.
+        source: tasks; read once, in a stream.
+        taxonomy: the classes.
+        gates: what to judge; none gives the verdict "n/a".
+        options: of the checks, see each check's class.
+        workers: processes; None uses one a core.
+        cluster: address of a Ray cluster.
+        pictures: how many of the worst tasks to keep for pictures.
+
+    Raises:
+        UsageError: no check of that name.
+    """
+    gates = gates or GateSet()
+    checks = {name: find_check(name) for name in dict.fromkeys(names)}
+    context = CheckContext(
+        taxonomy, source.label_config, {**(options or {}), "subsets": json.dumps(gates.subsets)}
+    )
+    run = QaRun({}, WorstTasks(pictures), context)
+    failures: list[Problem] = []
+    seen = _Seen()
+    results = map_tasks(
+        functools.partial(_measure, checks=checks, context=context),
+        seen.watch(source.tasks(), run.earlier_records),
+        workers=workers,
+        cluster=cluster,
+        label="Checking",
+        total=source.count(),
+    )
+    measured = _collect(results, seen, run.worst, failures)
+    summaries = _summarize(measured, checks, context)
+    run.result = _assemble(summaries, failures, source, gates, seen.count)
+    return run
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The tasks that are with a worker now, in order, so that the worst can be kept."""
+
+    waiting: deque[Task] = field(default_factory=deque)
+    count: int = 0
+
+    def watch(self, tasks: Iterable[Task], earlier_records: set[int]) -> Iterator[Task]:
+        for task in tasks:
+            self.waiting.append(task)
+            self.count += 1
+            ours = task.meta.get("segstudio")
+            if isinstance(ours, Mapping) and AGREEMENT in ours:
+                earlier_records.add(task.id)
+            yield task
+
+
+def _measure(
+    task: Task, *, checks: Mapping[str, Check], context: CheckContext
+) -> dict[str, Result[Any]]:
+    """One task through every check, in a worker; a check that fails does not stop the others."""
+    measured: dict[str, Result[Any]] = {}
+    for name, check in checks.items():
+        try:
+            measured[name] = Result(check.measure(task, context))
+        except Exception as error:
+            measured[name] = Result(None, describe_failure(task, error))
+    return measured
+
+
+def _collect(
+    results: Iterable[Result[dict[str, Result[Any]]]],
+    seen: _Seen,
+    worst: WorstTasks,
+    failures: list[Problem],
+) -> Iterator[dict[str, Any]]:
+    for result in results:
+        task = seen.waiting.popleft()
+        if result.value is None:
+            failures.extend([result.error] if result.error else [])
+            continue
+        failures.extend(one.error for one in result.value.values() if one.error is not None)
+        values = {name: one.value for name, one in result.value.items() if one.error is None}
+        agreement = values.get(AGREEMENT)
+        if isinstance(agreement, TaskMeasurement):
+            worst.offer(task, agreement.entry)
+        yield values
+
+
+def _summarize(
+    measured: Iterator[dict[str, Any]], checks: Mapping[str, Check], context: CheckContext
+) -> dict[str, dict[str, Any]]:
+    """Let each check see the stream: the first as it comes, the others from a file of its own."""
+    first, *others = checks
+    summaries: dict[str, dict[str, Any]] = {}
+    with _Spools(others) as spools:
+
+        def stream() -> Iterator[Any]:
+            for values in measured:
+                spools.keep(values)
+                if first in values:
+                    yield values[first]
+
+        values_of_first = stream()
+        summaries[first] = checks[first].summarize(values_of_first, context)
+        for _ in values_of_first:  # a check may stop early; the others must see every task
+            pass
+        for name in others:
+            summaries[name] = checks[name].summarize(spools.read(name), context)
+    return summaries
+
+
+class _Spools:
+    """Measurements of several checks, waiting on disk so that a long stream needs no memory."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._files = {
+            name: tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+            for name in names
+        }
+
+    def __enter__(self) -> _Spools:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def keep(self, values: Mapping[str, Any]) -> None:
+        for name, file in self._files.items():
+            if name in values:
+                pickle.dump(values[name], file)
+
+    def read(self, name: str) -> Iterator[Any]:
+        file = self._files[name]
+        end = file.tell()
+        file.seek(0)
+        while file.tell() < end:
+            yield pickle.load(file)  # noqa: S301 - written a moment ago by this process
+
+
+def _assemble(
+    summaries: Mapping[str, Mapping[str, Any]],
+    failures: Sequence[Problem],
+    source: Source,
+    gates: GateSet,
+    task_count: int,
+) -> dict[str, Any]:
+    agreement = dict(summaries.get(AGREEMENT) or _no_agreement())
+    batch = {**agreement["batch"], "tasks": task_count}
+    outcomes = evaluate(gates, agreement)
+    verdict, reason = overall_verdict(outcomes)
+    rule = rework_rule(gates)
+    tasks = [{**task, "verdict": rule.verdict(task)} for task in agreement["tasks"]]
+    batch["verdict"], batch["verdict_reason"] = verdict, reason
+    batch["gates"] = [outcome.as_json() for outcome in outcomes]
+    batch["rework"] = {
+        **rule.as_json(),
+        "tasks": sum(task["verdict"] == "rework" for task in tasks),
+    }
+    outside = [asdict(problem) for problem in [*source.problems, *failures]]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "source": _short(source.description),
+        **agreement,
+        "batch": batch,
+        "tasks": tasks,
+        "errors": [*outside, *agreement["errors"]],
+        "checks": {name: summary for name, summary in summaries.items() if name != AGREEMENT},
+    }
+
+
+def _short(description: str) -> str:
+    """The source without the folders of the machine that read it."""
+    if description.startswith("project "):
+        return description
+    return description.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def _no_agreement() -> dict[str, Any]:
+    """The agreement of a run that did not ask for it."""
+    from qa_plugins.agreement_sums import AgreementSums
+
+    return {**AgreementSums().as_json(), "tasks": [], "errors": [], "subsets": []}
