@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 TokenKind = Literal["personal-access", "access", "legacy"]
 
 MAX_ATTEMPTS = 5
+ATTEMPTS_EXTENSION = "segstudio_attempts"
+"""Key of a request's `extensions` that asks for another number of attempts."""
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
@@ -48,10 +50,11 @@ class RetryingClient(httpx.Client):
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request, trying again where that is safe and may help."""
+        attempts = int(request.extensions.get(ATTEMPTS_EXTENSION, MAX_ATTEMPTS))
         replayable = isinstance(request.stream, httpx.ByteStream)
         repeatable = request.method in _REPEATABLE_METHODS
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            last = attempt == MAX_ATTEMPTS or not replayable
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts or not replayable
             try:
                 response = super().send(request, **options)
             except (httpx.ConnectTimeout, httpx.PoolTimeout):
@@ -82,7 +85,7 @@ class RetryingClient(httpx.Client):
                 reason,
                 delay_s,
                 attempt + 1,
-                MAX_ATTEMPTS,
+                attempts,
             )
             self.sleep(delay_s)
         raise AssertionError("the last attempt returns or raises")

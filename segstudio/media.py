@@ -22,7 +22,7 @@ import httpx
 
 from segstudio.client import Client, describe_connection_error
 from segstudio.errors import MediaError
-from segstudio.http_client import TIMEOUT, join_url, origin
+from segstudio.http_client import ATTEMPTS_EXTENSION, TIMEOUT, join_url, origin
 from segstudio.pixels import MAX_PIXELS, image_size_px, load_image
 
 __all__ = [
@@ -36,6 +36,8 @@ __all__ = [
 
 MAX_IMAGE_BYTES: Final = 512 * 1024 * 1024
 _MAX_REDIRECTS: Final = 5
+# Label Studio answers 500 for an upload that is gone: more tries would only be slow.
+_ATTEMPTS: Final = 2
 _CLOUD_SCHEMES: Final = ("s3", "gs", "azure-blob", "s3s", "gcs", "azure-spi", "dbfs")
 _SHOWN_CHARS: Final = 120
 
@@ -89,7 +91,7 @@ def image_bytes(
         return _from_roots(str(url.raw_path, "ascii"), roots, max_bytes)
     if allowed_hosts is None:
         allowed_hosts = allowed_hosts_from_environment()
-    return _from_network(url, client, tuple(allowed_hosts), max_bytes)
+    return _from_network(url, _shown(reference), client, tuple(allowed_hosts), max_bytes)
 
 
 def allowed_hosts_from_environment() -> tuple[str, ...]:
@@ -193,46 +195,54 @@ def _relative_paths(reference: str) -> list[str]:
 
 
 def _from_network(
-    url: httpx.URL, client: Client | None, allowed_hosts: tuple[str, ...], max_bytes: int
+    url: httpx.URL,
+    shown: str,
+    client: Client | None,
+    allowed_hosts: tuple[str, ...],
+    max_bytes: int,
 ) -> bytes:
     for _ in range(_MAX_REDIRECTS + 1):
         own = client is not None and origin(url) == origin(client.base_url)
         try:
             if own:
                 assert client is not None  # noqa: S101 - for mypy; `own` says so
-                content, target = _download(client.http, url, {}, None, max_bytes)
+                content, target = _download(client.http, url, shown, max_bytes)
             else:
                 address = _checked_address(url, allowed_hosts)
                 # The address that was checked is the one connected to: a name that resolves
                 # differently a moment later changes nothing. No proxy may resolve it again.
                 with httpx.Client(timeout=TIMEOUT, trust_env=False) as plain:
                     pinned = url.copy_with(host=address)
-                    host = url.netloc.decode("ascii")
-                    content, target = _download(plain, pinned, {"Host": host}, url.host, max_bytes)
+                    content, target = _download(plain, pinned, shown, max_bytes, host_of=url)
         except httpx.HTTPError as error:
             where = f"{url.scheme}://{url.netloc.decode('ascii')}"
-            sentence = describe_connection_error(where, _shown(str(url)), error)
+            sentence = describe_connection_error(where, shown, error)
             raise MediaError(str(sentence)) from error
         except httpx.InvalidURL as error:
-            raise MediaError(f"{_shown(str(url))} is no valid address: {error}.") from error
+            raise MediaError(f"{shown} is no valid address: {error}.") from error
         if target is None:
             return content
         url = url.join(target)
         if url.scheme not in ("http", "https"):
-            raise MediaError(f"A redirect leads to {_shown(str(url))}, which is not allowed.")
-    raise MediaError(f"{_shown(str(url))} redirects more than {_MAX_REDIRECTS} times.")
+            raise MediaError(f"{shown} redirects to a '{url.scheme}:' address: not allowed.")
+    raise MediaError(f"{shown} redirects more than {_MAX_REDIRECTS} times.")
 
 
 def _download(
     http: httpx.Client,
     url: httpx.URL,
-    headers: dict[str, str],
-    sni_host: str | None,
+    shown: str,
     max_bytes: int,
+    host_of: httpx.URL | None = None,
 ) -> tuple[bytes, str | None]:
-    """Return the body, or where a redirect leads."""
-    extensions = {"sni_hostname": sni_host} if sni_host and url.scheme == "https" else {}
-    too_large = f"{_shown(str(url))} is larger than {max_bytes:,} bytes."
+    """Return the body, or where a redirect leads; `host_of` names the host of a pinned address."""
+    headers: dict[str, str] = {}
+    extensions: dict[str, object] = {ATTEMPTS_EXTENSION: _ATTEMPTS}
+    if host_of is not None:
+        headers["Host"] = host_of.netloc.decode("ascii")
+        if host_of.scheme == "https":
+            extensions["sni_hostname"] = host_of.host
+    too_large = f"{shown} is larger than {max_bytes:,} bytes."
     with http.stream(
         "GET", url, headers=headers, extensions=extensions, follow_redirects=False
     ) as response:
@@ -240,8 +250,8 @@ def _download(
             return b"", response.headers["Location"]
         if not response.is_success:
             raise MediaError(
-                f"{_shown(str(url))} answered {response.status_code}: the image is not there, or "
-                "this user may not see it."
+                f"{shown} cannot be had: {url.host} answered {response.status_code}. The image is "
+                "not there, or this user may not see it."
             )
         declared = response.headers.get("Content-Length", "")
         if declared.isdigit() and int(declared) > max_bytes:
