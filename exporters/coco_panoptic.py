@@ -1,0 +1,113 @@
+"""COCO panoptic: a PNG of segment ids per image and one JSON of what each id is.
+
+Layout: `panoptic.json`, `panoptic/<image>.png`. Conventions of panopticapi: the id of a pixel is
+R + 256 G + 65536 B, VOID and unlabelled pixels are 0, `bbox` is [x, y, width, height] in pixels,
+`area` counts pixels, image ids are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from exporters.files import write_bytes, write_json_lists
+from exporters.panoptic_ids import paint_ids, segment_ids
+from exporters.png import rgb_png
+from exporters.records import image_record, scene_of, with_image_ids
+from segstudio.images import AnnotatedImage
+from segstudio.plugins import ExportContext
+from segstudio.taxonomy import Taxonomy
+
+_CROWD_NAMES: Final = frozenset({"iscrowd", "is_crowd", "crowd"})
+_YES: Final = frozenset({"1", "yes", "true", "crowd", "iscrowd", "is_crowd"})
+
+
+class CocoPanopticExporter:
+    """Writes COCO panoptic."""
+
+    name = "coco-panoptic"
+    summary = "COCO panoptic: PNGs of segment ids and one panoptic.json"
+    next_step = "PQ with panopticapi or torchmetrics: read panoptic.json and the folder panoptic/."
+
+    def write_image(self, image: AnnotatedImage, context: ExportContext) -> dict[str, Any]:
+        """Write the PNG of one image; the record holds its `segments_info`."""
+        scene = scene_of(image, context)
+        taxonomy = context.taxonomy
+        classes = [taxonomy.by_id[segment.class_id] for segment in scene.segments]
+        ids = segment_ids(
+            [(one.color, not one.is_thing) for one in classes],
+            reserved=[one.color for one in taxonomy.scored_classes if not one.is_thing],
+        )
+        file = f"panoptic/{image.file_stem}.png"
+        write_bytes(context.out_dir / file, rgb_png(paint_ids(scene.instance_map(), ids)))
+        segments_info = []
+        for segment_id, segment in zip(ids, scene.segments, strict=True):
+            info: dict[str, Any] = {
+                "id": segment_id,
+                "category_id": segment.class_id,
+                "area": segment.mask.area_px,
+                "bbox": list(segment.mask.bbox),
+                "iscrowd": int(_is_crowd(segment.attributes)),
+            }
+            if segment.attributes:
+                info["attributes"] = dict(segment.attributes)
+            segments_info.append(info)
+        return image_record(image, [file], segments_info=segments_info)
+
+    def finish(self, records: Iterable[dict[str, Any]], context: ExportContext) -> None:
+        """Write panoptic.json."""
+        write_json_lists(
+            context.out_dir / "panoptic.json",
+            {
+                "info": {"description": context.taxonomy.name, "version": context.taxonomy.version},
+                "licenses": [],
+                "categories": _categories(context.taxonomy),
+            },
+            {
+                "images": (_image_entry(*pair) for pair in with_image_ids(records)),
+                "annotations": (_annotation_entry(*pair) for pair in with_image_ids(records)),
+            },
+        )
+
+
+def _categories(taxonomy: Taxonomy) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": one.id,
+            "name": one.name,
+            "supercategory": one.supercategory or one.name,
+            "isthing": int(one.is_thing),
+            "color": list(one.color),
+        }
+        for one in taxonomy.scored_classes
+    ]
+
+
+def _image_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    entry = {
+        "id": image_id,
+        "file_name": record["file_name"],
+        "height": record["height_px"],
+        "width": record["width_px"],
+        "task_id": record["task_id"],
+    }
+    if record["reference"]:
+        entry["coco_url"] = record["reference"]
+    return entry
+
+
+def _annotation_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "image_id": image_id,
+        "file_name": f"{record['stem']}.png",
+        "segments_info": record["segments_info"],
+    }
+
+
+def _is_crowd(attributes: Mapping[str, Any]) -> bool:
+    """Say whether a per-region control named iscrowd (or crowd) was answered with yes."""
+    for name, answer in attributes.items():
+        if name.lower() in _CROWD_NAMES:
+            answers = answer if isinstance(answer, list | tuple) else [answer]
+            return any(str(one).strip().lower() in _YES for one in answers)
+    return False

@@ -1,0 +1,188 @@
+"""`segstudio export FORMAT SOURCE --out DIR`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from segstudio.cli_options import SourceOptions, compute_options, source_options
+from segstudio.errors import MediaError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from exporters.runner import ExportSummary
+    from segstudio.source import Source
+
+
+@click.command()
+@click.argument("format_name", metavar="FORMAT")
+@source_options
+@click.option(
+    "--out",
+    "out_dir",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The output folder. An earlier export of the format there is brought up to date.",
+)
+@click.option(
+    "--annotations",
+    metavar="POLICY",
+    help="Whose annotation of a task: ground-truth, consensus, newest, user:ID or all (a folder "
+    "an annotator). Default: the one ground truth, else the only annotator's.",
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(["draw-order", "class-priority", "smaller-on-top", "error"]),
+    default="draw-order",
+    show_default=True,
+    help="Which region is on top where two overlap.",
+)
+@click.option("--strict", is_flag=True, help="Stop at the first region that would be lost.")
+@click.option(
+    "--qa",
+    "qa_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A qa.json whose verdict goes on the card.",
+)
+@click.option(
+    "--images-root",
+    "roots",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with the images, for a file source: their sizes and the contact sheet.",
+)
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format."
+)
+@compute_options
+def export(
+    format_name: str,
+    source: SourceOptions,
+    out_dir: Path,
+    annotations: str | None,
+    overlap: str,
+    strict: bool,
+    qa_path: Path | None,
+    roots: tuple[Path, ...],
+    options: tuple[str, ...],
+    workers: int | None,
+    cluster: str | None,
+) -> None:
+    """Write the annotations of SOURCE as a data set in FORMAT.
+
+    FORMAT is coco-panoptic, semantic-png or any that a package adds (`segstudio doctor` lists
+    them). SOURCE is an export file or project:ID.
+    """
+    from exporters.runner import run_export
+    from segstudio.plugins import find_exporter
+    from segstudio.selection import parse_policy
+    from segstudio.taxonomy import load_taxonomy
+
+    find_exporter(format_name)
+    parse_policy(annotations)
+    opened = source.open()
+    picture_of = _picture_opener(opened, roots)
+    summary = run_export(
+        format_name,
+        opened,
+        out_dir,
+        taxonomy=load_taxonomy(source.taxonomy) if source.taxonomy else None,
+        annotations=annotations,
+        strict=strict,
+        options={**_parse_options(options), "overlap": overlap},
+        workers=workers,
+        cluster=cluster,
+        size_of=_size_opener(opened, roots),
+        picture_of=picture_of,
+        qa=_read_qa(qa_path),
+    )
+    click.echo(summary_text(summary))
+
+
+def summary_text(summary: ExportSummary) -> str:
+    """Return what happened, where it is, and what to do next."""
+    from exporters.card import LOSS_SENTENCES
+
+    card = summary.dataset
+    segments = sum(one["segments"] for one in card["classes"])
+    taken = card["annotations"]
+    lines = [
+        f"{summary.images} images, {segments} segments as {summary.format_name} in "
+        f"{summary.out_dir}",
+        f"  annotations: {taken['takes']}; {taken['tasks_taken']} of {taken['tasks_read']} tasks"
+        + "".join(f", {count} {why}" for why, count in taken["tasks_left_out"].items()),
+    ]
+    if summary.taken_over:
+        lines.append(f"  {summary.taken_over} images were finished already and not redone")
+    if summary.stale_files_removed:
+        lines.append(f"  {summary.stale_files_removed} files of an earlier export were removed")
+    if summary.failed:
+        lines.append(f"  {summary.failed} images FAILED and are not in the export")
+    lines += [
+        f"  lost: {count} {LOSS_SENTENCES.get(kind, kind)}"
+        for kind, count in card["losses"].items()
+        if count
+    ]
+    lines += [f"  look at: {count} x {kind}" for kind, count in card["problems"]["counts"].items()]
+    lines.append(f"Read {summary.out_dir / 'README.md'} for the whole report. {summary.next_step}")
+    return "\n".join(lines).rstrip()
+
+
+def _parse_options(options: tuple[str, ...]) -> dict[str, str]:
+    parsed: dict[str, str] = {}
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--option takes KEY=VALUE, not '{text}'.")
+        parsed[key] = value
+    return parsed
+
+
+def _read_qa(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(found, dict) or not isinstance(found.get("batch"), dict):
+        raise UsageError(f"{path} is no qa.json: it has no 'batch' object.")
+    return found
+
+
+def _size_opener(
+    source: Source, roots: tuple[Path, ...]
+) -> Callable[[int, str], tuple[int, int]] | None:
+    """Return what tells the size of an image on which nobody drew, by opening its file."""
+    client = getattr(source, "client", None)
+
+    def size_of(task_id: int, reference: str) -> tuple[int, int]:
+        from segstudio.media import image_bytes
+        from segstudio.pixels import image_size_px
+
+        try:
+            return image_size_px(image_bytes(reference, client, roots, task_id=task_id))
+        except MediaError as error:
+            raise ValueError(str(error)) from error
+
+    return size_of
+
+
+def _picture_opener(
+    source: Source, roots: tuple[Path, ...]
+) -> Callable[[int, str], NDArray[np.uint8]]:
+    client = getattr(source, "client", None)
+
+    def picture_of(task_id: int, reference: str) -> NDArray[np.uint8]:
+        from segstudio.media import image_bytes
+        from segstudio.pixels import load_image
+
+        return load_image(image_bytes(reference, client, roots, task_id=task_id))
+
+    return picture_of

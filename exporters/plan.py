@@ -1,0 +1,175 @@
+"""The first pass over the tasks: what will be exported, decided before anything is written.
+
+Every task is read once, from the file or the server. What the policy takes of it is spooled to a
+temporary file, so that the second pass needs neither the source again nor memory for it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
+
+from exporters.names import StemNames
+from exporters.problems import ProblemLog
+from segstudio.errors import SourceError
+from segstudio.images import AnnotatedImage, ImageKey, annotated_images
+from segstudio.label_config import LabelConfig
+from segstudio.progress import ProgressLine
+from segstudio.selection import Policy, Survey, annotator_folder
+from segstudio.source import Source
+from segstudio.tasks import Annotation, Region, Task
+
+SizeOf = Callable[[int, str], tuple[int, int]]
+"""(task id, reference) -> (height_px, width_px); may raise ValueError or OSError."""
+
+_LENGTH = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One image to export.
+
+    `folder` is the file set it belongs to, "" for the only one. `drawn` holds each annotator's
+    regions where a consensus is to be found, and is empty otherwise.
+    """
+
+    folder: str
+    image: AnnotatedImage
+    drawn: tuple[tuple[Region, ...], ...] = ()
+
+
+@dataclass(slots=True)
+class Plan:
+    """What will be exported; `items` streams it, as often as asked."""
+
+    survey: Survey
+    names: StemNames = field(default_factory=StemNames)
+    images: int = 0
+    folders: dict[str, int] = field(default_factory=dict)
+    annotators: dict[str, dict[int | None, int]] = field(default_factory=dict)
+    last_change: str = ""
+    spool: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+
+    def add(self, item: WorkItem, annotators: tuple[int | None, ...]) -> None:
+        """Spool one image."""
+        blob = pickle.dumps(item, protocol=5)
+        self.spool.write(_LENGTH.pack(len(blob)))
+        self.spool.write(blob)
+        self.images += 1
+        self.folders[item.folder] = self.folders.get(item.folder, 0) + 1
+        counts = self.annotators.setdefault(item.folder, {})
+        for annotator in annotators:
+            counts[annotator] = counts.get(annotator, 0) + 1
+
+    def items(self) -> Iterator[bytes]:
+        """Yield the pickled items in task order."""
+        self.spool.seek(0)
+        while head := self.spool.read(_LENGTH.size):
+            yield self.spool.read(*_LENGTH.unpack(head))
+
+    def named(self, item: WorkItem) -> WorkItem:
+        """Return the item with its final file stem."""
+        stem = self.names.stem(item.image)
+        return replace(item, image=replace(item.image, file_stem=stem))
+
+    def close(self) -> None:
+        """Forget the spooled items."""
+        self.spool.close()
+
+
+def make_plan(
+    source: Source,
+    policy: Policy,
+    problems: ProblemLog,
+    size_of: SizeOf | None = None,
+    *,
+    show_progress: bool = True,
+) -> Plan:
+    """Read all tasks and decide what is exported.
+
+    Args:
+        source: where the tasks come from.
+        policy: which annotation of a task counts.
+        problems: gets what could not be read of the annotations that count.
+        size_of: tells the size of an image on which nobody drew anything.
+        show_progress: on stderr.
+
+    Raises:
+        SelectionError: the policy leaves a choice open in some tasks, or fits none; worded over
+            all tasks.
+    """
+    plan = Plan(Survey(policy))
+    config = source.label_config
+    try:
+        with ProgressLine("reading" if show_progress else "", source.count()) as progress:
+            for task in source.tasks():
+                _add_task(plan, task, config, problems, size_of)
+                progress.advance()
+        problems.add(source.problems)
+        _check(plan, source, problems)
+    except BaseException:
+        plan.close()
+        raise
+    return plan
+
+
+def _check(plan: Plan, source: Source, problems: ProblemLog) -> None:
+    """Stop where a choice is open or nothing is left to export."""
+    error = plan.survey.error()
+    if error is not None:
+        raise error
+    if not plan.survey.tasks:
+        raise SourceError(
+            f"There are no tasks in {source.description}, or none passes the filters."
+        )
+    if not plan.images:
+        reason = problems.first[-1].message if problems.first else "no task names an image."
+        raise SourceError(f"No image of {source.description} can be exported: {reason}")
+
+
+def _add_task(
+    plan: Plan, task: Task, config: LabelConfig, problems: ProblemLog, size_of: SizeOf | None
+) -> None:
+    choice = plan.survey.add(task)
+    problems.add(task.problems)
+    if not choice.annotations:
+        return
+    plan.last_change = max(
+        plan.last_change, *(one.updated_at or one.created_at or "" for one in choice.annotations)
+    )
+    by_annotation = []
+    for annotation in choice.annotations:
+        problems.add(annotation.problems)
+        images, found = annotated_images(task, annotation, config, _for_task(size_of, task.id))
+        problems.add(found)
+        by_annotation.append((annotation, {image.key: image for image in images}))
+    keys = dict.fromkeys(key for _, images in by_annotation for key in images)
+    for key in keys:
+        plan.names.add(next(images[key] for _, images in by_annotation if key in images))
+        _add_image(plan, key, by_annotation)
+
+
+def _add_image(
+    plan: Plan, key: ImageKey, by_annotation: list[tuple[Annotation, dict[ImageKey, Any]]]
+) -> None:
+    kind = plan.survey.policy.kind
+    present = [(one, images[key]) for one, images in by_annotation if key in images]
+    if kind == "consensus" and len(present) > 1:
+        drawn = tuple(image.regions for _, image in present)
+        merged = replace(present[0][1], regions=(), annotation_id=None, annotator_id=None)
+        annotators = tuple(annotation.completed_by for annotation, _ in present)
+        plan.add(WorkItem("", merged, drawn), annotators)
+        return
+    for annotation, image in present:
+        folder = annotator_folder(annotation.completed_by) if kind == "all" else ""
+        plan.add(WorkItem(folder, image), (annotation.completed_by,))
+
+
+def _for_task(size_of: SizeOf | None, task_id: int) -> Callable[[str], tuple[int, int]] | None:
+    if size_of is None:
+        return None
+    return lambda reference: size_of(task_id, reference)

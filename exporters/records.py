@@ -1,0 +1,86 @@
+"""What an exporter's record holds, the same for every format, and the scene it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from exporters.names import image_ending
+from segstudio.images import AnnotatedImage
+from segstudio.plugins import ExportContext
+from segstudio.scene import OVERLAP_POLICIES, OverlapPolicy, Scene, build_scene
+
+_MAX_REFERENCE_CHARS = 2000
+
+_last: list[tuple[AnnotatedImage, ExportContext, Scene]] = []
+
+
+def scene_of(image: AnnotatedImage, context: ExportContext) -> Scene:
+    """Return the scene of an image under the export's taxonomy and overlap policy.
+
+    The latest one is kept: the runner asks for it as well, to count what the card says.
+    """
+    if _last and _last[0][0] is image and _last[0][1] is context:
+        return _last[0][2]
+    scene = build_scene(
+        image.regions,
+        context.taxonomy,
+        image.height_px,
+        image.width_px,
+        overlap_policy(context),
+        task_id=image.task_id,
+        annotation_id=image.annotation_id,
+    )
+    _last[:] = [(image, context, scene)]
+    return scene
+
+
+def overlap_policy(context: ExportContext) -> OverlapPolicy:
+    """Return the overlap policy among the export's options, by default draw-order."""
+    wanted = context.options.get("overlap", "draw-order")
+    return wanted if wanted in OVERLAP_POLICIES else "draw-order"
+
+
+def image_record(image: AnnotatedImage, files: Iterable[str], **more: Any) -> dict[str, Any]:
+    """Return the JSON-able record of one image.
+
+    Args:
+        image: the image; its names, size and origin are taken over.
+        files: the image's own files, relative to the export's folder. The runner looks for them
+            before it takes over a finished image.
+        more: whatever the format's `finish` needs. `losses`, a dict of counts, is added to the
+            card's loss report.
+    """
+    is_data = image.reference[:5].lower() == "data:"
+    return {
+        "stem": image.file_stem,
+        "file_name": image.file_stem + image_ending(image.reference),
+        "task_id": image.task_id,
+        "to_name": image.key.to_name,
+        "item_index": image.key.item_index,
+        "reference": "" if is_data else image.reference[:_MAX_REFERENCE_CHARS],
+        "height_px": image.height_px,
+        "width_px": image.width_px,
+        "annotation_id": image.annotation_id,
+        "annotator_id": image.annotator_id,
+        "files": list(files),
+        **more,
+    }
+
+
+def with_image_ids(
+    records: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Pair each record with an integer image id: its task's id where every task has one image.
+
+    Else the images are numbered from 1 in task order. The records are read twice.
+    """
+    tasks: set[int] = set()
+    one_image_a_task = True
+    for record in records:
+        if record["task_id"] in tasks:
+            one_image_a_task = False
+            break
+        tasks.add(record["task_id"])
+    for number, record in enumerate(records, start=1):
+        yield (record["task_id"] if one_image_a_task else number), record
