@@ -31,7 +31,7 @@ from ml_backend.predictions import (
     choose_control,
     empty_prediction,
     prediction,
-    regions_of_mask,
+    region_of_mask,
 )
 from ml_backend.prompts import PromptGroup, group_prompts, prompt_sizes
 from ml_backend.protocol import PredictRequest, PredictTask, SetupRequest
@@ -173,14 +173,15 @@ class Backend:
             groups, problems = group_prompts(members, embedding.height_px, embedding.width_px)
             for group in groups:
                 try:
-                    made, score = self._segment(
+                    region, score = self._segment(
                         group, config, project, key, embedding, priority, deadline, problems
                     )
                 except AnswerError as error:  # the other labels may still have an answer
                     problems.append(str(error))
                     continue
-                regions.extend(made)
-                scores.append(score)
+                if region is not None:
+                    regions.append(region)
+                    scores.append(score)
             if problems:
                 facts["problems"] = [*facts.get("problems", ()), *problems]
         facts["regions"] = len(regions)
@@ -197,7 +198,7 @@ class Backend:
         priority: Priority,
         deadline: float,
         problems: list[str],
-    ) -> tuple[list[dict[str, Any]], float]:
+    ) -> tuple[dict[str, Any] | None, float]:
         """Segment one region and make the answer of it."""
         to_name = group.to_name or config.images[0].name
         preferred = project.extra_params.get("answer", self.settings.answer_kind)
@@ -213,7 +214,7 @@ class Backend:
             )
         self.refinements.keep(key, group.prompt, proposal.low_res)
         with self.metrics.stage_s.labels("answer").time():
-            regions, losses = regions_of_mask(
+            region, losses = region_of_mask(
                 proposal.mask,
                 control,
                 group.labels,
@@ -221,16 +222,17 @@ class Backend:
                 size_px=(group.original_height_px, group.original_width_px),
                 score=proposal.score,
                 item_index=group.item_index,
+                image_rotation_deg=group.image_rotation_deg,
                 tolerance_px=self.settings.polygon_tolerance_px,
             )
-        if losses.holes or losses.dropped_parts:
+        if losses.holes or losses.parts:
             problems.append(
-                f"As {control.kind} the mask lost {losses.holes} holes and {losses.dropped_parts} "
-                f"parts of a few pixels."
+                f"The polygon leaves out {losses.holes} holes and {losses.parts} parts of a few "
+                f"pixels."
             )
-        if not regions:
+        if region is None:
             problems.append("The model found nothing at the prompt.")
-        return regions, proposal.score
+        return region, proposal.score
 
     def _image(self, reference: str, task_id: int | None) -> CachedImage:
         with self.metrics.stage_s.labels("fetch").time():

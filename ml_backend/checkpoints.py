@@ -29,7 +29,6 @@ __all__ = [
     "models_dir",
 ]
 
-_CHUNK_BYTES = 1 << 20
 _ATTEMPTS = 5
 _BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything"
 
@@ -53,7 +52,7 @@ def _of_meta(name: str, file_name: str, size_bytes: int, sha256: str) -> Checkpo
     return Checkpoint(name, file_name, size_bytes, sha256, f"{_BASE_URL}/{file_name}")
 
 
-# The six digits in each file name are the first of its SHA-256. Licence: Apache-2.0.
+# The six digits in each file name are the first of its MD5, not of its SHA-256. Licence: Apache-2.0.
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
@@ -179,7 +178,9 @@ def _fetch_once(
     progress: Callable[[int], None],
     client: httpx.Client,
 ) -> None:
-    headers = {"Range": f"bytes={done}-", "Accept-Encoding": "identity"} if done else {}
+    headers = {"Accept-Encoding": "identity"}
+    if done:
+        headers["Range"] = f"bytes={done}-"
     with client.stream("GET", checkpoint.url, headers=headers) as response:
         response.raise_for_status()
         resumed = response.status_code == 206 and response.headers.get(
@@ -189,7 +190,7 @@ def _fetch_once(
             part.seek(0)
             part.truncate()
             done = 0
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
+        for chunk in response.iter_raw():
             done += len(chunk)
             if done > checkpoint.size_bytes:
                 part.seek(0)

@@ -4,8 +4,8 @@ The answer goes to a control with the same `toName` that holds the prompted labe
 bitmask, polygon, rectangle, unless the operator or the project prefers another kind. Label Studio
 stores wrong labels and control names without a word, so both are checked here.
 
-A polygon of Label Studio has one outline: parts become regions of their own, holes are lost (and
-counted in `Losses`).
+A polygon of Label Studio has one outline: further parts and holes hang on it by bridges without
+width, so nothing is lost but specks of a few pixels, which are counted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from segstudio import brush_rle
 from segstudio.controls import Control
 from segstudio.label_config import LabelConfig
-from segstudio.masks import Mask
+from segstudio.masks import Mask, union_all
 
 __all__ = [
     "AnswerError",
@@ -29,13 +28,13 @@ __all__ = [
     "choose_control",
     "empty_prediction",
     "prediction",
-    "regions_of_mask",
+    "region_of_mask",
 ]
 
 AnswerKind = Literal["brush", "bitmask", "polygon", "rectangle"]
 _ORDER: tuple[AnswerKind, ...] = ("brush", "bitmask", "polygon", "rectangle")
 _TAGS = frozenset({"BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"})
-_MIN_PART_PX = 4
+_SPECK_PX = 16
 
 
 class AnswerError(ValueError):
@@ -44,10 +43,10 @@ class AnswerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What a kind of region could not hold: holes, and parts of a few pixels."""
+    """What a polygon leaves out: holes and parts of a few pixels."""
 
     holes: int = 0
-    dropped_parts: int = 0
+    parts: int = 0
 
 
 def choose_control(
@@ -71,7 +70,7 @@ def choose_control(
     )
 
 
-def regions_of_mask(
+def region_of_mask(
     mask: NDArray[np.bool_],
     control: Control,
     labels: Sequence[str],
@@ -80,36 +79,35 @@ def regions_of_mask(
     size_px: tuple[int, int],
     score: float,
     item_index: int = 0,
+    image_rotation_deg: float = 0,
     tolerance_px: float = 1.0,
-) -> tuple[list[dict[str, Any]], Losses]:
-    """Make the regions of one mask, at the size (height, width) that the editor draws on.
+) -> tuple[dict[str, Any] | None, Losses]:
+    """Make the region of one mask, at the size (height, width) that the editor draws on.
 
-    An empty mask gives no region. Polygons have one region a part; other kinds have one in all.
+    An empty mask gives None: Label Studio has no empty regions.
     """
     height_px, width_px = size_px
     runs = Mask.from_dense(mask)
     if (runs.height_px, runs.width_px) != size_px:
         runs = runs.resize(height_px, width_px)
     if runs.is_empty:
-        return [], Losses()
-    values, losses = _values(runs, cast("AnswerKind", control.kind), tolerance_px)
+        return None, Losses()
+    value, losses = _value(runs, cast("AnswerKind", control.kind), tolerance_px)
     key = control.value_key
-    return [
-        {
-            "id": uuid.uuid4().hex[:12],
-            "from_name": control.name,
-            "to_name": to_name,
-            "type": key,
-            "original_width": width_px,
-            "original_height": height_px,
-            "image_rotation": 0,
-            "item_index": item_index,
-            "origin": "prediction",
-            "score": clip_score(score),
-            "value": {**value, key: list(labels)},
-        }
-        for value in values
-    ], losses
+    region = {
+        "id": uuid.uuid4().hex[:12],
+        "from_name": control.name,
+        "to_name": to_name,
+        "type": key,
+        "original_width": width_px,
+        "original_height": height_px,
+        "image_rotation": image_rotation_deg,
+        "item_index": item_index,
+        "origin": "prediction",
+        "score": clip_score(score),
+        "value": {**value, key: list(labels)},
+    }
+    return region, losses
 
 
 def prediction(
@@ -137,29 +135,29 @@ def clip_score(score: float) -> float:
     return round(min(1.0, max(0.0, float(score))), 4) if np.isfinite(score) else 0.0
 
 
-def _values(
-    mask: Mask, kind: AnswerKind, tolerance_px: float
-) -> tuple[list[dict[str, Any]], Losses]:
-    if kind == "brush":
-        return [{"format": "rle", "rle": brush_rle.encode(mask)}], Losses()
-    from segstudio import shapes
+def _value(mask: Mask, kind: AnswerKind, tolerance_px: float) -> tuple[dict[str, Any], Losses]:
+    from segstudio.shapes import mask_to_value
 
     if kind != "polygon":
-        return [dict(shapes.mask_to_value(mask, kind))], Losses()
-    values = []
-    holes = dropped = 0
-    for exterior, inner in shapes.mask_polygons(mask, tolerance_px):
-        holes += len(inner)
-        outline = np.asarray(exterior, float)
-        if len(outline) < 3 or _area_px(outline) < _MIN_PART_PX:
-            dropped += 1
-            continue
-        percent = outline * [100 / mask.width_px, 100 / mask.height_px]
-        values.append({"points": np.round(percent, 4).tolist(), "closed": True})
-    return values, Losses(holes, dropped)
+        return mask_to_value(mask, kind), Losses()
+    clean, losses = without_specks(mask)
+    return mask_to_value(clean, kind, tolerance_px=tolerance_px), losses
 
 
-def _area_px(outline: NDArray[np.float64]) -> float:
-    """Area of a simple polygon by the shoelace formula."""
-    x, y = outline[:, 0], outline[:, 1]
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
+def without_specks(mask: Mask) -> tuple[Mask, Losses]:
+    """Drop parts and fill holes below 16 px and below a thousandth of the mask.
+
+    Every one of them would be a bridge and a handful of points for the annotator to tidy up.
+    """
+    limit_px = max(_SPECK_PX, mask.area_px // 1000)
+    parts = mask.components()
+    largest = max(part.area_px for part in parts)
+    kept = [part for part in parts if part.area_px >= min(limit_px, largest)]
+    clean = union_all(kept, mask.height_px, mask.width_px)
+    filled = 0
+    for gap in clean.complement().components(connectivity=4):
+        x, y, width, height = gap.bbox
+        inside = x > 0 and y > 0 and x + width < mask.width_px and y + height < mask.height_px
+        if inside and gap.area_px < limit_px:
+            clean, filled = clean | gap, filled + 1
+    return clean, Losses(holes=filled, parts=len(parts) - len(kept))

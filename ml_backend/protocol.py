@@ -71,10 +71,8 @@ def read_predict(body: bytes) -> PredictRequest:
     context = params.get("context") if isinstance(params, dict) else None
     if context is None:
         context = raw.get("context")  # as label-studio-ml's own tests send it
-    prompts = None
-    if isinstance(context, dict):
-        result = context.get("result")
-        prompts = tuple(result) if isinstance(result, list) else ()
+    result = context.get("result") if isinstance(context, dict) else None
+    prompts = tuple(result) if isinstance(result, list) else None
     return PredictRequest(
         tasks=tuple(read_task(task, with_boxes=prompts is None) for task in tasks),
         project_id=project_id(raw.get("project")),

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+
+from ml_backend.engines import Embedding, Engine, EngineError, Prompt
+from ml_backend.engines.classical import ClassicalEngine
+from ml_backend.engines.registry import load_engine
+from ml_backend.engines.segment_anything import SegmentAnythingEngine, load_checkpoint
+from ml_backend.engines.tiny_sam import TinySamConfig, build_tiny_sam, save_tiny_sam
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A textured red disc on a textured grey ground, and its mask."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:150, :200]
+    mask = np.hypot(rows - 70, columns - 110) < 40
+    image = np.where(mask[..., None], [200, 60, 50], [110, 115, 120])
+    return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8), mask
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(((110.0, 70.0),), (True,)),
+        Prompt(box_px=(65, 25, 155, 115)),
+        Prompt(((110.0, 70.0), (20.0, 20.0)), (True, False), (65, 25, 155, 115)),
+    ],
+    ids=["click", "box", "both"],
+)
+def test_the_classical_engine_finds_a_disc(prompt):
+    image, mask = scene()
+    engine = ClassicalEngine()
+    proposal = engine.predict(engine.encode(image), prompt)
+    assert proposal.mask.shape == mask.shape
+    assert iou(proposal.mask, mask) > 0.9
+    assert 0 < proposal.score <= 1
+
+
+def test_the_classical_engine_answers_the_same_twice():
+    image, _ = scene()
+    engine = ClassicalEngine()
+    embedding = engine.encode(image)
+    prompt = Prompt(((110.0, 70.0),), (True,))
+    assert (engine.predict(embedding, prompt).mask == engine.predict(embedding, prompt).mask).all()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(((0.0, 0.0),), (True,)),
+        Prompt(box_px=(0, 0, 49, 29)),
+        Prompt(box_px=(10, 10, 11, 11)),
+        Prompt(((5.0, 5.0), (5.0, 5.0)), (True, False)),
+    ],
+)
+def test_the_classical_engine_survives_a_plain_image(prompt):
+    engine = ClassicalEngine()
+    proposal = engine.predict(engine.encode(np.full((30, 50, 3), 80, np.uint8)), prompt)
+    assert proposal.mask.shape == (30, 50)
+
+
+def test_a_negative_click_takes_a_second_object_away():
+    image = np.full((100, 200, 3), 100, np.uint8)
+    image[30:70, 20:80] = image[30:70, 110:170] = (220, 40, 40)
+    engine = ClassicalEngine()
+    embedding = engine.encode(image)
+    both = engine.predict(embedding, Prompt(box_px=(10, 20, 180, 80))).mask
+    one = engine.predict(
+        embedding, Prompt(((50.0, 50.0), (140.0, 50.0)), (True, False), (10, 20, 180, 80))
+    ).mask
+    assert both[50, 50]
+    assert both[50, 140]
+    assert one[50, 50]
+    assert not one[50, 140]
+
+
+@pytest.fixture(scope="module")
+def sam() -> Sam:
+    torch.manual_seed(0)
+    return build_tiny_sam(TinySamConfig(encoder_depth=2, global_blocks=(1,)))
+
+
+@pytest.fixture(scope="module")
+def engine(sam: Sam) -> SegmentAnythingEngine:
+    return SegmentAnythingEngine(sam, name="random", version="random 1", digest="0")
+
+
+def test_an_engine_fits_the_protocol(engine):
+    assert isinstance(engine, Engine)
+    assert isinstance(ClassicalEngine(), Engine)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ambiguous"),
+    [
+        (Prompt(((110.0, 70.0),), (True,)), True),
+        (Prompt(((110.0, 70.0), (20.0, 30.0)), (True, False)), False),
+        (Prompt(box_px=(65, 25, 155, 115)), False),
+        (Prompt(((110.0, 70.0),), (True,), (65, 25, 155, 115)), False),
+    ],
+    ids=["one click", "two clicks", "box", "box and click"],
+)
+def test_masks_are_those_of_the_reference_predictor(sam, engine, prompt, ambiguous):
+    image, _ = scene()
+    reference = SamPredictor(sam)
+    reference.set_image(image)
+    masks, scores, low_res = reference.predict(
+        point_coords=np.array(prompt.points_px) if prompt.points_px else None,
+        point_labels=np.array(prompt.positive, int) if prompt.points_px else None,
+        box=np.array(prompt.box_px) if prompt.box_px else None,
+        multimask_output=ambiguous,
+    )
+    best = int(scores.argmax())
+    found = engine.predict(engine.encode(image), prompt)
+    # the embedding is kept in half precision
+    assert found.score == pytest.approx(float(scores[best]), abs=0.02)
+    assert (found.mask == masks[best]).mean() > 0.99
+    assert found.low_res is not None
+    assert found.low_res.shape == (1, *low_res.shape[1:])
+
+
+def test_an_earlier_mask_changes_the_answer(engine):
+    image, _ = scene()
+    embedding = engine.encode(image)
+    prompt = Prompt(((110.0, 70.0), (90.0, 60.0)), (True, True))
+    plain = engine.predict(embedding, prompt)
+    assert plain.low_res is not None
+    refined = engine.predict(embedding, prompt.with_mask(plain.low_res * -3))
+    assert not np.allclose(plain.low_res, refined.low_res)
+
+
+def test_an_embedding_from_disk_answers_like_a_fresh_one(engine):
+    image, _ = scene()
+    embedding = engine.encode(image)
+    features = embedding.arrays["features"].copy()
+    features.flags.writeable = False  # as read from a file
+    stored = Embedding({"features": features}, 150, 200)
+    prompt = Prompt(((110.0, 70.0),), (True,))
+    a, b = engine.predict(embedding, prompt), engine.predict(stored, prompt)
+    assert (a.mask == b.mask).all()
+    assert a.score == b.score
+
+
+def test_a_weights_file_is_served_by_its_path(sam, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_tiny_sam(build_tiny_sam(), path)
+    found = load_engine(str(path), "cpu")
+    assert found.model_version == "segstudio sam mine 0.1"
+    assert found.cache_key != load_engine("classical").cache_key
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("vit_x", "There is no model 'vit_x'"),
+        ("/nowhere/sam.pth", "There is no model '/nowhere/sam.pth'"),
+    ],
+)
+def test_an_unknown_model_is_a_sentence(model, sentence):
+    with pytest.raises(EngineError, match=sentence):
+        load_engine(model)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "evil.pth"
+    torch.save({"image_encoder.pos_embed": Path}, path)
+    with pytest.raises(EngineError, match="cannot be read as a checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, [1, 2]])
+def test_a_file_that_is_no_sam_is_refused(tmp_path, content):
+    path = tmp_path / "other.pth"
+    torch.save(content, path)
+    with pytest.raises(EngineError, match="no Segment Anything checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_prompt_without_anything_is_refused():
+    with pytest.raises(ValueError, match="at least one point or a box"):
+        Prompt()
+    with pytest.raises(ValueError, match="1 points but 2 flags"):
+        Prompt(((0.0, 0.0),), (True, False))
