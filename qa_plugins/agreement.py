@@ -21,7 +21,7 @@ from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
 from qa_plugins.metrics.boundary_iou import band_width_px
 from qa_plugins.metrics.confusion import pair_confusion
 from qa_plugins.metrics.instances import match_instances, pairwise_iou, panoptic_counts
-from qa_plugins.metrics.run_join import LabelledRuns, join_pairs, labelled_runs
+from qa_plugins.metrics.run_join import LabelledRuns, intersections, join_pairs, labelled_runs
 from qa_plugins.raters import UNREADABLE, Rater, select_raters
 from segstudio.images import ImageKey, image_references, regions_by_image
 from segstudio.plugins import CheckContext
@@ -162,10 +162,17 @@ def measure_image(
     diagonal = np.arange(len(classes))
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
     for row, (i, j) in enumerate(pairs):
+        swapped = shared[row]
+        if not (lists[i].disjoint and lists[j].disjoint):
+            swapped = _drawn_for_each_other(drawings[i], drawings[j], classes)
+            np.fill_diagonal(swapped, shared[row].diagonal())
         confusion += pair_confusion(
-            shared[row], lists[i].areas_px, lists[j].areas_px,
-            covered_first[row], covered_second[row],
-        )  # fmt: skip
+            swapped,
+            lists[i].areas_px,
+            lists[j].areas_px,
+            covered_first[row],
+            covered_second[row],
+        )
     counts, ious, conflicts = _compare_objects(key, annotators, drawings, classes)
     return ImageMeasurement(
         to_name=key.to_name,
@@ -187,6 +194,23 @@ def _class_runs(drawing: Drawing, classes: Sequence[str]) -> LabelledRuns:
     nothing = np.zeros((0, 2), dtype=np.int64)
     masks = drawing.class_masks
     return labelled_runs([masks[name].runs if name in masks else nothing for name in classes])
+
+
+def _drawn_for_each_other(a: Drawing, b: Drawing, classes: Sequence[str]) -> Int64Array:
+    """Pixels that only a gave to class i and only b gave to class j, shape (classes, classes).
+
+    Where one person's classes overlap, a pixel that both gave to both classes is no confusion.
+    """
+    only_a = labelled_runs([_without(a, b, name) for name in classes])
+    only_b = labelled_runs([_without(b, a, name) for name in classes])
+    return intersections(only_a, only_b)
+
+
+def _without(drawing: Drawing, other: Drawing, name: str) -> Int64Array:
+    mask, minus = drawing.class_masks.get(name), other.class_masks.get(name)
+    if mask is None:
+        return np.zeros((0, 2), dtype=np.int64)
+    return mask.runs if minus is None else (mask - minus).runs
 
 
 def _boundary_runs(

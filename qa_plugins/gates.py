@@ -40,6 +40,13 @@ _METRICS = (
     "miou", "miou.accumulated", "miou.per_image", "iou", "iou.accumulated", "iou.per_image",
     "dice", "boundary_iou", "pq", "f1",
 )  # fmt: skip
+_WORDS = {
+    "iou": "IoU",
+    "dice": "Dice",
+    "boundary_iou": "Boundary IoU",
+    "pq": "Panoptic quality",
+    "f1": "Object F1",
+}
 _TASK_METRICS = ("iou", "dice")
 _KEYS = frozenset(
     {"name", "metric", "threshold", "scope", "class", "min_tasks", "judge", "where", "against",
@@ -179,13 +186,17 @@ def overall_verdict(outcomes: Sequence[GateResult]) -> tuple[Verdict, str]:
         return "n/a", "No gates were given, so there is nothing to pass or fail."
     failed = [outcome for outcome in outcomes if outcome.verdict == "fail"]
     if failed:
-        return "fail", f"{len(failed)} of {len(outcomes)} gates failed: {failed[0].reason}"
+        return "fail", _counted(failed, outcomes, "failed")
     open_gates = [outcome for outcome in outcomes if outcome.verdict == "n/a"]
     if open_gates:
-        return "n/a", f"{len(open_gates)} of {len(outcomes)} gates could not be judged: " + (
-            open_gates[0].reason
-        )
+        return "n/a", _counted(open_gates, outcomes, "could not be judged")
     return "pass", f"All {len(outcomes)} gates passed." if len(outcomes) > 1 else outcomes[0].reason
+
+
+def _counted(some: Sequence[GateResult], outcomes: Sequence[GateResult], what: str) -> str:
+    if len(outcomes) == 1:
+        return some[0].reason
+    return f"{len(some)} of {len(outcomes)} gates {what}. {some[0].reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +250,7 @@ def _judge_batch(gate: Gate, result: Mapping[str, Any]) -> GateResult:
         value = _estimate_or_bound(gate, batch["miou"])
     else:
         value = batch.get(gate.family)
-    return _judge(gate, None, f"Batch {gate.metric}", value, tasks)
+    return _judge(gate, None, f"Mean {_WORDS[gate.family]} of the batch", value, tasks)
 
 
 def _judge_members(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
@@ -256,8 +267,8 @@ def _judge_members(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
             value = _estimate_or_bound(gate, member["iou" if gate.scope == "class" else "miou"])
         else:
             value = member.get(gate.family)
-        what = f"Class {subject!r}" if gate.scope == "class" else "An annotator"
-        outcomes.append(_judge(gate, subject, f"{what}: {gate.metric}", value, tasks))
+        owner = f"“{subject}”" if gate.scope == "class" else "an annotator"
+        outcomes.append(_judge(gate, subject, f"{_WORDS[gate.family]} of {owner}", value, tasks))
     if not outcomes:
         wanted = f"the class {gate.class_name!r}" if gate.class_name else f"any {gate.scope}"
         reason = f"Nothing was compared for {wanted}."
@@ -289,10 +300,19 @@ def _judge(
     bound = " (lower end of the 95% interval)" if gate.judge == "lower_bound" else ""
     passed = value >= gate.threshold
     reason = (
-        f"{what} is {value:.4f}{bound}, {'at or above' if passed else 'below'} "
-        f"the required {gate.threshold:g}."
+        f"{what} is {_readable(value, gate.threshold)}{bound}, "
+        f"{'at or above' if passed else 'below'} the required {gate.threshold:g}."
     )
     return GateResult(gate, subject, value, tasks, "pass" if passed else "fail", reason)
+
+
+def _readable(value: float, threshold: float) -> str:
+    """Three digits, or as many as it takes to see on which side of the threshold a value is."""
+    for digits in range(3, 16):
+        text = f"{value:.{digits}f}"
+        if float(text) == value or (float(text) >= threshold) == (value >= threshold):
+            return text
+    return repr(value)
 
 
 def _flatten(entries: Iterable[Any], inherited: dict[str, Any], source: str) -> Iterable[Gate]:

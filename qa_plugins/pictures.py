@@ -43,11 +43,12 @@ def task_pictures(
             continue
         key, (height_px, width_px), drawings = _most_disputed(drawn)
         photo, note = _photo(task, key, context, load_photo)
+        by_person = zip(drawn.annotators, drawings, strict=True)
         panels = disagreement_panels(
-            [
-                (people[person], drawing.class_masks)
-                for person, drawing in zip(drawn.annotators, drawings, strict=True)
-            ],
+            sorted(
+                ((people[person], drawing.class_masks) for person, drawing in by_person),
+                key=lambda item: (len(item[0]), item[0]),
+            ),
             colors,
             height_px,
             width_px,

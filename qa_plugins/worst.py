@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,33 +12,41 @@ from segstudio.tasks import Task
 
 @dataclass(slots=True)
 class WorstTasks:
-    """The tasks with the lowest mIoU, and for each class the task where it is lowest."""
+    """For each class the few tasks where it is lowest, and with them the lowest of all.
+
+    The pictures of neighbouring frames say the same thing six times, so that no class that is the
+    worst of its task gets more than ``per_class`` of the pictures.
+    """
 
     limit: int = 6
-    _lowest: list[tuple[float, int, Task]] = field(default_factory=list)
-    _of_class: dict[str, tuple[float, int, Task]] = field(default_factory=dict)
+    per_class: int = 2
+    _of_class: dict[str, list[tuple[float, int, float, str, Task]]] = field(default_factory=dict)
 
     def offer(self, task: Task, entry: Mapping[str, Any]) -> None:
         """Look at one task with its entry of ``tasks``."""
         if entry["miou"] is None:
             return
-        # heapq keeps its smallest item first: negated, that is the best of the worst.
-        heapq.heappush(self._lowest, (-entry["miou"], -task.id, task))
-        if len(self._lowest) > self.limit:
-            heapq.heappop(self._lowest)
         for name, value in entry["classes"].items():
-            candidate = (value, task.id, task)
-            if name not in self._of_class or candidate[:2] < self._of_class[name][:2]:
-                self._of_class[name] = candidate
+            kept = self._of_class.setdefault(name, [])
+            kept.append((value, task.id, entry["miou"], entry["worst_class"], task))
+            kept.sort(key=lambda item: item[:2])
+            del kept[self.per_class :]
 
     def chosen(self, classes: list[str]) -> list[tuple[Task, str]]:
         """The tasks to show with the reason: the lowest, then the lowest of each given class."""
+        kept = {item[1]: item for items in self._of_class.values() for item in items}
         shown: dict[int, tuple[Task, str]] = {}
-        for negated, _, task in sorted(self._lowest, key=lambda item: (-item[0], -item[1])):
-            if -negated < 1.0:
-                shown[task.id] = (task, "among the lowest of the batch")
-        for name in classes:
-            if name in self._of_class and self._of_class[name][0] < 1.0:
-                task = self._of_class[name][2]
-                shown.setdefault(task.id, (task, f"the lowest for {name}"))
+        taken: Counter[str] = Counter()
+        for _, task_id, miou, worst_class, task in sorted(
+            kept.values(), key=lambda item: (item[2], item[1])
+        ):
+            if len(shown) == self.limit or miou >= 1.0:
+                break
+            if taken[worst_class] < self.per_class:
+                taken[worst_class] += 1
+                shown[task_id] = (task, "one of the lowest of the batch")
+        for name in classes if self.limit else ():
+            for value, task_id, _, _, task in self._of_class.get(name, ())[:1]:
+                if value < 1.0:
+                    shown.setdefault(task_id, (task, f"the lowest for {name}"))
         return list(shown.values())

@@ -11,6 +11,7 @@ WEAK_BELOW = 0.70
 HIDDEN_GAP = 0.15
 CONFUSED_SHARE = 0.05
 _UNLABELLED = "(unlabelled)"
+_NOTES = frozenset({"derived-label-config"})  # said to be known, nothing to mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,18 @@ def weak_classes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         and (value < floor or (mean is not None and value < mean - HIDDEN_GAP))
     ]
     return sorted(weak, key=lambda entry: (entry["iou"]["accumulated"], entry["name"]))
+
+
+def is_hidden_by_mean(result: Mapping[str, Any], weak: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the mean looks well while some class does not."""
+    mean = result["batch"]["miou"]["accumulated"]
+    drawn = [entry for entry in result["classes"] if entry["iou"]["accumulated"] is not None]
+    return bool(
+        weak
+        and mean is not None
+        and len(weak) * 2 <= len(drawn)
+        and weak[0]["iou"]["accumulated"] < mean - HIDDEN_GAP
+    )
 
 
 def next_steps(result: Mapping[str, Any], people: Mapping[int, str]) -> list[Advice]:
@@ -159,7 +172,7 @@ def _outlier(result: Mapping[str, Any], people: Mapping[int, str]) -> list[Advic
 
 
 def _unread(result: Mapping[str, Any]) -> list[Advice]:
-    kinds = Counter(error["kind"] for error in result["errors"])
+    kinds = Counter(error["kind"] for error in result["errors"] if error["kind"] not in _NOTES)
     if not kinds:
         return []
     total = sum(kinds.values())

@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from qa_plugins.report.advice import confusions, next_steps, weak_classes
+from qa_plugins.report.advice import confusions, is_hidden_by_mean, next_steps, weak_classes
 from qa_plugins.report.charts import heat_color, interval_bar
 from qa_plugins.report.csv import worst_first
 from qa_plugins.report.overlays import Panel
@@ -38,8 +38,7 @@ _KEPT_OUT = {
     "unreadable": "could not be read whole",
 }
 _CONFLICTS = {
-    "missing": "objects that only the first of a pair drew",
-    "extra": "objects that only the second of a pair drew",
+    "only_one": "objects that only one of two people drew",
     "mismatching_label": "objects under two different classes",
     "low_overlap": "objects that overlap less than 0.8",
 }
@@ -84,6 +83,7 @@ def render_report(
         batch=batch,
         verdict={"label": label, "css": css, "icon": icon},
         weak=weak,
+        hidden=is_hidden_by_mean(result, weak),
         weak_names={entry["name"] for entry in weak},
         threshold=threshold,
         classes=_class_rows(result, weak, colors, rules),
@@ -96,6 +96,8 @@ def render_report(
         ],
         task_by_id={task["id"]: task for task in result["tasks"]},
         pictures=pictures,
+        shared_note=_shared_note(pictures),
+        color_of={name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in colors.items()},
         conflict_counts=lambda task: _conflict_text(task["conflicts"]),
         confusions=confusions(result)[:MAX_CONFUSIONS],
         errors=result["errors"][:MAX_ERRORS],
@@ -103,10 +105,16 @@ def render_report(
         kept_out=[
             (_KEPT_OUT.get(reason, reason), count) for reason, count in batch["kept_out"].items()
         ],
-        conflicts=[(_CONFLICTS.get(kind, kind), n) for kind, n in batch["conflicts"].items()],
+        conflicts=_conflict_counts(batch["conflicts"]),
         rework=sum(task.get("verdict") == "rework" for task in result["tasks"]),
     )
     return page
+
+
+def _shared_note(pictures: Sequence[TaskPicture]) -> str:
+    """One sentence where no picture has its photo, so that it is said once."""
+    notes = [picture.note for picture in pictures]
+    return notes[0] if len(notes) > 1 and all(notes) else ""
 
 
 def _class_rows(
@@ -183,6 +191,13 @@ def _subject(gate: Mapping[str, Any], people: Mapping[int, str]) -> str:
     if gate["scope"] == "annotator" and gate["subject"] is not None:
         return people.get(gate["subject"], "an annotator")
     return "" if gate["subject"] is None else str(gate["subject"])
+
+
+def _conflict_counts(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Conflicts in words; which of two peers is the first says nothing, so those two are one."""
+    kinds = Counter(counts)
+    kinds["only_one"] = kinds.pop("missing", 0) + kinds.pop("extra", 0)
+    return [(_CONFLICTS.get(kind, kind), count) for kind, count in kinds.most_common() if count]
 
 
 def _conflict_text(conflicts: Sequence[Mapping[str, Any]]) -> str:
