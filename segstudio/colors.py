@@ -52,7 +52,7 @@ def distinct_colors(
     Deterministic: hues step by the golden angle, brightness and saturation cycle slowly.
 
     >>> distinct_colors(2)
-    ((230, 46, 46), (46, 98, 230))
+    ((230, 46, 46), (46, 99, 230))
     """
     colors: list[tuple[int, int, int]] = []
     for color in _golden_angle_colors():
