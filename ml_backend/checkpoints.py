@@ -52,7 +52,7 @@ def _of_meta(name: str, file_name: str, size_bytes: int, sha256: str) -> Checkpo
     return Checkpoint(name, file_name, size_bytes, sha256, f"{_BASE_URL}/{file_name}")
 
 
-# The six digits in each file name are the first of its MD5, not of its SHA-256. Licence: Apache-2.0.
+# The digits in each file name are the first of its MD5, not of its SHA-256. Licence: Apache-2.0.
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
