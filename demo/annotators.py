@@ -6,7 +6,7 @@ without any of the code that is being shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -97,44 +97,66 @@ DEVIATIONS: Mapping[str, tuple[Deviation, Deviation, Deviation]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ExpectedIou:
-    """The IoU that two annotators must come to on one class of one photo."""
+class ExpectedOverlap:
+    """What two annotators' masks of one class of one photo share, in pixels."""
 
     photo: str
     label: str
     first: int
     second: int
-    iou: float
+    intersection_px: int
+    union_px: int
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union; there is always something in the union."""
+        return self.intersection_px / self.union_px
 
 
-def expected_ious(drawn: Mapping[str, Sequence[Objects]]) -> Iterator[ExpectedIou]:
-    """Yields the IoU of each photo, pair of annotators and class that either of them drew.
+def expected_overlaps(drawn: Mapping[str, Sequence[Objects]]) -> list[ExpectedOverlap]:
+    """Counts each photo, pair of annotators (from 1) and class that either of them drew.
 
     Args:
         drawn: For each photo, what annotators 1, 2, ... drew.
     """
+    found = []
     for photo, by_annotator in drawn.items():
         for first, second in combinations(range(len(by_annotator)), 2):
             labels = {each.label for each in (*by_annotator[first], *by_annotator[second])}
             for label in sorted(labels):
                 a = _class_mask(by_annotator[first], label)
                 b = _class_mask(by_annotator[second], label)
-                iou = _iou(a, b)
-                if iou is not None:
-                    yield ExpectedIou(photo, label, first + 1, second + 1, iou)
+                counts = int(np.count_nonzero(a & b)), int(np.count_nonzero(a | b))
+                if counts[1]:
+                    found.append(ExpectedOverlap(photo, label, first + 1, second + 1, *counts))
+    return found
 
 
-def _class_mask(objects: Objects, label: str) -> BoolImage | None:
+def expected_class_means(overlaps: Iterable[ExpectedOverlap], photo: str) -> dict[str, float]:
+    """The IoU of each class of a photo, averaged over the pairs in which somebody drew it."""
+    ious: dict[str, list[float]] = {}
+    for each in overlaps:
+        if each.photo == photo:
+            ious.setdefault(each.label, []).append(each.iou)
+    return {label: sum(values) / len(values) for label, values in sorted(ious.items())}
+
+
+def expected_pair_ious(
+    overlaps: Iterable[ExpectedOverlap],
+) -> dict[tuple[int, int, str], float]:
+    """The IoU of each pair and class, accumulated over all photos."""
+    sums: dict[tuple[int, int, str], tuple[int, int]] = {}
+    for each in overlaps:
+        key = (each.first, each.second, each.label)
+        intersection_px, union_px = sums.get(key, (0, 0))
+        sums[key] = (intersection_px + each.intersection_px, union_px + each.union_px)
+    return {key: shared / union for key, (shared, union) in sums.items()}
+
+
+def _class_mask(objects: Objects, label: str) -> BoolImage | np.bool_:
+    """All objects of a label together; a plain False where there is none."""
     masks = [each.mask for each in objects if each.label == label]
-    return np.logical_or.reduce(masks) if masks else None
-
-
-def _iou(a: BoolImage | None, b: BoolImage | None) -> float | None:
-    if a is None or b is None:
-        drawn = a if b is None else b
-        return None if drawn is None or not drawn.any() else 0.0
-    union = np.count_nonzero(a | b)
-    return None if union == 0 else np.count_nonzero(a & b) / union
+    return np.logical_or.reduce(masks) if masks else np.bool_(False)
 
 
 def _dilate(mask: BoolImage, radius_px: int) -> BoolImage:

@@ -187,29 +187,36 @@ class LabelStudioServer:
             )
         return session
 
-    def ensure_user(self, email: str) -> Account:
-        """The account of this e-mail, able to log in; signed up by invitation when new.
+    def ensure_users(self, emails: Sequence[str]) -> list[Account]:
+        """The accounts of these e-mails, able to log in; signed up by invitation when new.
+
+        A user made through the API has no organization until it logs in and sees no task; one
+        that signed up by invitation has.
 
         Raises:
-            LabelStudioServerError: Neither the log-in nor the sign-up worked.
+            LabelStudioServerError: A sign-up failed.
         """
-        account = self.account(email)
+        accounts = [self.account(email) for email in emails]
         with contextlib.closing(self.log_in(self.account(ADMIN_EMAIL))) as admin_session:
             users = self._checked(admin_session.get("/api/users/")).json()
-            invite = self._checked(admin_session.get("/api/invite")).json()
-        if email not in {user["email"] for user in users}:
-            token = str(invite["token"])
-            with contextlib.closing(self._session()) as session:
-                session.get("/user/signup/", params={"token": token})
-                form = {"email": email, "password": account.password}
-                answer = _post_form(session, f"/user/signup/?token={token}", form)
-            if answer.status_code != httpx.codes.FOUND:
-                raise LabelStudioServerError(
-                    f"Label Studio at {self.url} did not accept the new user {email} (HTTP "
-                    f"{answer.status_code}). Its log: {self.log_path}."
-                )
-        self.log_in(account).close()
-        return account
+            present = {user["email"] for user in users}
+            missing = [account for account in accounts if account.email not in present]
+            if missing:
+                invite = self._checked(admin_session.get("/api/invite")).json()
+        for account in missing:
+            self._sign_up(account, str(invite["token"]))
+        return accounts
+
+    def _sign_up(self, account: Account, token: str) -> None:
+        with contextlib.closing(self._session()) as session:
+            session.get("/user/signup/", params={"token": token})
+            form = {"email": account.email, "password": account.password}
+            answer = _post_form(session, f"/user/signup/?token={token}", form)
+        if answer.status_code != httpx.codes.FOUND:
+            raise LabelStudioServerError(
+                f"Label Studio at {self.url} did not accept the new user {account.email} (HTTP "
+                f"{answer.status_code}). Its log: {self.log_path}."
+            )
 
     def _session(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=REQUEST_TIMEOUT_S, trust_env=False)

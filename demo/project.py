@@ -150,7 +150,9 @@ def ensure_annotations(
 def regions(annotation: SimulatedAnnotation) -> list[dict[str, Any]]:
     """One brush region an object, as Label Studio stores them, each with its note."""
     found = []
-    for number, drawn in enumerate(annotation.objects, start=1):
+    # Label Studio has no empty regions: an object that was shifted off the photo is not drawn.
+    visible = (drawn for drawn in annotation.objects if drawn.mask.any())
+    for number, drawn in enumerate(visible, start=1):
         height_px, width_px = drawn.mask.shape
         value = mask_to_value(Mask.from_dense(drawn.mask), "brush", [drawn.label])
         found.append(

@@ -41,11 +41,10 @@ class Editor:
         self.page.goto(f"{self._url}/projects/{project_id}/data?task={task_id}")
         self.page.get_by_test_id("bottombar-submit-button").wait_for()
         self._canvas().wait_for()
-        # The canvas is drawn at its final size once the photo behind it has been decoded.
+        # The photo, which the page keeps as a blob behind the canvas, has been decoded.
         self.page.wait_for_function(
-            "() => [...document.querySelectorAll('img')]"
-            ".some(image => image.src.includes('/data/upload/') && image.complete"
-            " && image.naturalWidth > 0 && image.getBoundingClientRect().width > 200)"
+            "() => [...document.querySelectorAll('img[src^=\"blob:\"]')]"
+            ".some(image => image.complete && image.naturalWidth > 0)"
         )
         self._wait_until_still(self._canvas())
 
