@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segstudio.jit import kernel
-from segstudio.run_kernels import append
+from segstudio.run_kernels import joined
 
 Runs = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -21,80 +21,92 @@ _HEADER_BITS = 53
 
 
 @kernel
-def _window(data: Bytes, bit: int) -> np.uint64:
-    """The 57 or more bits that start at `bit`, at the top of a word; data has 8 spare bytes."""
-    at = bit >> 3
-    word = np.uint64(0)
-    for i in range(8):
-        word = (word << np.uint64(8)) | np.uint64(data[at + i])
-    return word << np.uint64(bit & 7)
+def _window(word: np.uint64, following: np.uint64, bit: int) -> np.uint64:
+    """The 64 bits that start at `bit` of the stream, which lies in `word`."""
+    rest = np.uint64(bit & 63)
+    window = word << rest
+    if rest:
+        window |= following >> (np.uint64(64) - rest)
+    return window
 
 
 @kernel
-def brush_decode(data: Bytes, bits: int, pixels: int) -> tuple[Runs, int, int]:
+def brush_decode(words: NDArray[np.uint64], bits: int, pixels: int) -> tuple[Runs, int, int]:
     """Runs of the pixels whose alpha is above 0, a status and a detail.
 
     Args:
-        data: the stream, at least a header long, with 8 more bytes behind it.
+        words: the stream as big-endian words, at least a header long, and a spare word.
         bits: the length of the stream itself.
         pixels: how many pixels it must have.
 
     Status 0 is fine; 1: the stream ends early; 2: the header counts `detail` values, not four a
     pixel; 3: a run passes the last value by `detail`; 4: `detail` bytes follow the last value.
     """
-    runs = np.empty((256, 2), dtype=np.int64)
+    none = np.empty((0, 2), dtype=np.int64)
     count = 0
-    values = np.int64(_window(data, 0) >> np.uint64(32))
+    values = np.int64(words[0] >> np.uint64(32))
     if values != 4 * pixels:
-        return runs[:0].copy(), 2, values
-    sizes = _window(data, 32)
+        return none, 2, values
+    sizes = _window(words[0], words[1], 32)
     word_bits = np.int64(sizes >> np.uint64(59)) + 1
+    word_shift = np.uint64(64 - word_bits)
     run_bits = np.empty(4, dtype=np.int64)
     for i in range(4):
         run_bits[i] = np.int64((sizes >> np.uint64(55 - 4 * i)) & np.uint64(15)) + 1
+    # A chunk or a literal pixel ends at most one run, and takes so many bits at least.
+    least_bits = min(3 + run_bits.min() + word_bits, 4 * word_bits)
+    runs = np.empty((min(bits // least_bits, pixels) + 2, 2), dtype=np.int64)
     bit = _HEADER_BITS
     value = 0  # index of the next RGBA value; a pixel's alpha is value 4 * pixel + 3
+    start = stop = 0  # the run that is growing
     while value < values:
         if bit >= bits:
-            return runs[:0].copy(), 1, bits >> 3
-        window = _window(data, bit)
-        length_bits = run_bits[np.int64((window >> np.uint64(61)) & np.uint64(3))]
+            return none, 1, bits >> 3
+        # A flag, an index, a length and a word have at most 1 + 2 + 16 + 32 bits.
+        window = _window(words[bit >> 6], words[(bit >> 6) + 1], bit)
+        length_bits = run_bits[(window >> np.uint64(61)) & np.uint64(3)]
         length = np.int64((window << np.uint64(3)) >> np.uint64(64 - length_bits)) + 1
         after = value + length
         first, last = value >> 2, after >> 2  # pixels whose alpha lies in this chunk
         bit += 3 + length_bits
+        end = bit + (word_bits if window >> np.uint64(63) else length * word_bits)
+        if end > bits:
+            return none, 1, bits >> 3
+        if after > values:
+            return none, 3, after - values
         if window >> np.uint64(63):
-            if bit + word_bits > bits:
-                return runs[:0].copy(), 1, bits >> 3
-            word = (window << np.uint64(3 + length_bits)) >> np.uint64(64 - word_bits)
-            bit += word_bits
-            if after > values:
-                return runs[:0].copy(), 3, after - values
-            if word and first < last:
-                runs, count = append(runs, count, first, last)
+            if (window << np.uint64(3 + length_bits)) >> word_shift and first < last:
+                if first > stop:
+                    runs[count, 0] = start
+                    runs[count, 1] = stop
+                    count += 1
+                    start = first
+                stop = last
         else:
-            end = bit + length * word_bits
-            if end > bits:
-                return runs[:0].copy(), 1, bits >> 3
-            if after > values:
-                return runs[:0].copy(), 3, after - values
             alpha_bit = bit + (4 * first + 3 - value) * word_bits
             for pixel in range(first, last):
-                if word_bits == 8:
-                    at, rest = alpha_bit >> 3, alpha_bit & 7
-                    on = ((data[at] << rest) | (data[at + 1] >> (8 - rest))) & 255 != 0
-                else:
-                    on = _window(data, alpha_bit) >> np.uint64(64 - word_bits) != 0
-                if on:
-                    runs, count = append(runs, count, pixel, pixel + 1)
+                at = alpha_bit >> 6
+                if _window(words[at], words[at + 1], alpha_bit) >> word_shift:
+                    if pixel > stop:
+                        runs[count, 0] = start
+                        runs[count, 1] = stop
+                        count += 1
+                        start = pixel
+                    stop = pixel + 1
                 alpha_bit += 4 * word_bits
-            bit = end
+        bit = end
         value = after
     used = (bit + 7) >> 3
     spare = (bits >> 3) - used
-    if spare > 1 or (spare == 1 and data[used] != 0):
-        return runs[:0].copy(), 4, spare
-    return runs[:count].copy(), 0, 0
+    after_last = words[used >> 3] << np.uint64(8 * (used & 7)) >> np.uint64(56)
+    if spare > 1 or (spare == 1 and after_last):
+        return none, 4, spare
+    runs[count, 0] = start
+    runs[count, 1] = stop
+    count += 1
+    # The run before the first pixel that is on is [0, 0), unless that is pixel 0.
+    skip = 1 if runs[0, 0] == runs[0, 1] else 0
+    return runs[skip:count].copy(), 0, 0
 
 
 @kernel
@@ -190,11 +202,13 @@ def coco_runs(text: Bytes, pixels: int) -> tuple[Runs, bool]:
         if value < 0 or value > pixels - position:
             return runs[:0].copy(), False
         if index & 1 and value > 0:
-            runs, count = append(runs, count, position, position + value)
+            runs[count, 0] = position
+            runs[count, 1] = position + value
+            count += 1
         position += value
         before_that, before = before, value
         value = shift_bits = 0
         index += 1
     if shift_bits or position != pixels:
         return runs[:0].copy(), False
-    return runs[:count].copy(), True
+    return joined(runs, count), True

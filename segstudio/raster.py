@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segstudio.jit import kernel
-from segstudio.run_kernels import append
+from segstudio.run_kernels import joined
 
 Runs = NDArray[np.int64]
 
@@ -151,6 +151,10 @@ def fill_polygon(edges: NDArray[np.float64], height: int, width: int) -> Runs:
             ends[row - top + 1] = ends[row - top] + crossings_of_row[row]
         filled = ends[:-1].copy()
         columns = np.empty(total, dtype=np.int64)
+        if count + total // 2 > len(runs):
+            bigger = np.empty((2 * count + total, 2), dtype=np.int64)
+            bigger[:count] = runs[:count]
+            runs = bigger
         for edge in range(len(edges)):
             for row in range(max(rows_of[edge, 0], top), min(rows_of[edge, 1], bottom)):
                 columns[filled[row - top]] = _first_column(
@@ -167,11 +171,11 @@ def fill_polygon(edges: NDArray[np.float64], height: int, width: int) -> Runs:
             _sort(here)
             for pair in range(0, len(here) - 1, 2):
                 if here[pair] < here[pair + 1]:
-                    runs, count = append(
-                        runs, count, row * width + here[pair], row * width + here[pair + 1]
-                    )
+                    runs[count, 0] = row * width + here[pair]
+                    runs[count, 1] = row * width + here[pair + 1]
+                    count += 1
         top = bottom
-    return runs[:count].copy()
+    return joined(runs, count)
 
 
 @kernel
@@ -214,7 +218,7 @@ def fill_ellipse(
     Each row's interval is estimated from the quadratic and then moved until the equation itself
     holds at both its ends and not beyond them.
     """
-    runs = np.empty((16, 2), dtype=np.int64)
+    runs = np.empty((height, 2), dtype=np.int64)
     count = 0
     a = (cosine / radius_x) ** 2 + (sine / radius_y) ** 2
     b = cosine * sine * (1.0 / radius_x**2 - 1.0 / radius_y**2)
@@ -247,5 +251,7 @@ def fill_ellipse(
             last + 1.5 - x, dy, radius_x, radius_y, cosine, sine
         ):
             last += 1
-        runs, count = append(runs, count, row * width + first, row * width + last + 1)
-    return runs[:count].copy()
+        runs[count, 0] = row * width + first
+        runs[count, 1] = row * width + last + 1
+        count += 1
+    return joined(runs, count)

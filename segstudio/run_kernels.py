@@ -16,70 +16,86 @@ from segstudio.jit import kernel
 Runs = NDArray[np.int64]
 
 
+# Inner loops neither hand an array to another kernel nor put a bigger one in its place: numba counts
+# references at both, which costs more than the work of one run.
+
+
 @kernel
-def append(runs: Runs, count: int, start: int, stop: int) -> tuple[Runs, int]:
-    """Append a run that starts at or after the end of the last one; merge the two if they meet."""
-    if count and runs[count - 1, 1] == start:
-        runs[count - 1, 1] = stop
-        return runs, count
-    if count == len(runs):
-        grown = np.empty((2 * count + 16, 2), dtype=np.int64)
-        grown[:count] = runs
-        runs = grown
-    runs[count, 0] = start
-    runs[count, 1] = stop
-    return runs, count + 1
+def joined(runs: Runs, count: int) -> Runs:
+    """The first `count` runs, which are in order and disjoint, with those that meet made one."""
+    last = -1
+    for i in range(count):
+        if last >= 0 and runs[last, 1] == runs[i, 0]:
+            runs[last, 1] = runs[i, 1]
+        else:
+            last += 1
+            runs[last, 0] = runs[i, 0]
+            runs[last, 1] = runs[i, 1]
+    return runs[: last + 1].copy()
+
+
+@kernel
+def _scan(
+    words: NDArray[np.uint64],
+    first: int,
+    last: int,
+    state: bool,
+    bounds: NDArray[np.int64],
+    count: int,
+) -> int:
+    """Write where the bytes of words [first, last) change between 0 and not 0; the new count.
+
+    Stretches of equal pixels are passed four words at a time.
+    """
+    ones = np.uint64(0x0101010101010101)
+    at = first
+    while at < last:
+        expected = ones if state else np.uint64(0)
+        while (
+            at + 4 <= last
+            and (words[at] ^ expected)
+            | (words[at + 1] ^ expected)
+            | (words[at + 2] ^ expected)
+            | (words[at + 3] ^ expected)
+            == 0
+        ):
+            at += 4
+        while at < last and words[at] == expected:
+            at += 1
+        if at == last:
+            break
+        word = words[at]
+        for position in range(8 * at, 8 * at + 8):
+            if (word & np.uint64(255) != 0) != state:
+                state = not state
+                bounds[count] = position
+                count += 1
+            word >>= np.uint64(8)
+        at += 1
+    return count
 
 
 @kernel
 def scan_dense(flat: NDArray[np.uint8], words: NDArray[np.uint64]) -> Runs:
-    """Runs of the bytes that are not 0; `words` are the same bytes, eight at a time.
-
-    Stretches of equal pixels are passed 32 at a time; only words with a change are looked into.
-    """
-    bounds = np.empty(1024, dtype=np.int64)
+    """Runs of the bytes that are not 0; `words` are the same bytes, eight at a time."""
+    block = 4096
+    bounds = np.empty(8 * block + 16, dtype=np.int64)
     count = 0
-    state = False
-    expected = np.uint64(0)
-    at = 0
-    while at < len(words):
-        while (
-            at + 4 <= len(words)
-            and (
-                (words[at] ^ expected)
-                | (words[at + 1] ^ expected)
-                | (words[at + 2] ^ expected)
-                | (words[at + 3] ^ expected)
-            )
-            == 0
-        ):
-            at += 4
-        while at < len(words) and words[at] == expected:
-            at += 1
-        if at == len(words):
-            break
-        if count + 8 > len(bounds):
-            grown = np.empty(2 * len(bounds), dtype=np.int64)
-            grown[:count] = bounds[:count]
-            bounds = grown
-        for position in range(8 * at, 8 * at + 8):
-            if (flat[position] != 0) != state:
-                state = not state
-                bounds[count] = position
-                count += 1
-        expected = np.uint64(0x0101010101010101) if state else np.uint64(0)
-        at += 1
-    tail = np.empty(count + 10, dtype=np.int64)
-    tail[:count] = bounds[:count]
+    for first in range(0, len(words), block):
+        if count + 8 * block + 16 > len(bounds):
+            bigger = np.empty(2 * len(bounds), dtype=np.int64)
+            bigger[:count] = bounds[:count]
+            bounds = bigger
+        last = min(first + block, len(words))
+        count = _scan(words, first, last, count & 1 == 1, bounds, count)
     for position in range(8 * len(words), len(flat)):
-        if (flat[position] != 0) != state:
-            state = not state
-            tail[count] = position
+        if (flat[position] != 0) != (count & 1 == 1):
+            bounds[count] = position
             count += 1
-    if state:
-        tail[count] = len(flat)
+    if count & 1:
+        bounds[count] = len(flat)
         count += 1
-    return tail[:count].copy().reshape(-1, 2)
+    return bounds[:count].copy().reshape(-1, 2)
 
 
 @kernel
@@ -171,7 +187,19 @@ def split_rows(runs: Runs, width: int) -> Runs:
 
 
 @kernel
-def transpose(runs: Runs, height: int, width: int) -> Runs:
+def turn_dense(flat: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """The transposed image, in blocks that stay in the processor's cache."""
+    turned = np.empty(height * width, dtype=np.bool_)
+    for top in range(0, height, 64):
+        for left in range(0, width, 64):
+            for column in range(left, min(left + 64, width)):
+                for row in range(top, min(top + 64, height)):
+                    turned[column * height + row] = flat[row * width + column]
+    return turned
+
+
+@kernel
+def turn_runs(runs: Runs, height: int, width: int) -> Runs:
     """Runs of the transposed image, without its pixels.
 
     A column changes between two rows exactly where the rows differ. Those stretches are counted
@@ -237,11 +265,11 @@ def transpose(runs: Runs, height: int, width: int) -> Runs:
     at = 0
     for column in range(width):
         while at < where[column]:
-            out, count = append(
-                out, count, column * height + lines[at], column * height + lines[at + 1]
-            )
+            out[count, 0] = column * height + lines[at]
+            out[count, 1] = column * height + lines[at + 1]
+            count += 1
             at += 2
-    return out[:count].copy()
+    return joined(out, count)
 
 
 @kernel
@@ -258,9 +286,11 @@ def flip_rows(runs: Runs, height: int, width: int) -> Runs:
             start -= 1
         offset = (height - 1 - 2 * row) * width
         for i in range(start, stop):
-            out, count = append(out, count, segments[i, 0] + offset, segments[i, 1] + offset)
+            out[count, 0] = segments[i, 0] + offset
+            out[count, 1] = segments[i, 1] + offset
+            count += 1
         stop = start
-    return out[:count].copy()
+    return joined(out, count)
 
 
 @kernel
@@ -274,9 +304,10 @@ def shift(runs: Runs, height: int, width: int, dx: int, dy: int) -> Runs:
         first = max(segments[i, 0] - row * width + dx, 0)
         last = min(segments[i, 1] - row * width + dx, width)
         if 0 <= row + dy < height and first < last:
-            base = (row + dy) * width
-            out, count = append(out, count, base + first, base + last)
-    return out[:count].copy()
+            out[count, 0] = (row + dy) * width + first
+            out[count, 1] = (row + dy) * width + last
+            count += 1
+    return joined(out, count)
 
 
 @kernel
@@ -287,7 +318,11 @@ def resize(runs: Runs, height: int, width: int, new_height: int, new_width: int)
     for i in range(len(segments)):
         first_of_row[segments[i, 0] // width + 1] += 1
     first_of_row = np.cumsum(first_of_row)
-    out = np.empty((len(segments) + 16, 2), dtype=np.int64)
+    count = 0
+    for row in range(new_height):
+        source = (2 * row + 1) * height // (2 * new_height)
+        count += first_of_row[source + 1] - first_of_row[source]
+    out = np.empty((count, 2), dtype=np.int64)
     count = 0
     for row in range(new_height):
         source = (2 * row + 1) * height // (2 * new_height)
@@ -296,8 +331,10 @@ def resize(runs: Runs, height: int, width: int, new_height: int, new_width: int)
             first = -((width - 2 * new_width * (segments[i, 0] - source * width)) // (2 * width))
             last = -((width - 2 * new_width * (segments[i, 1] - source * width)) // (2 * width))
             if first < last:
-                out, count = append(out, count, row * new_width + first, row * new_width + last)
-    return out[:count].copy()
+                out[count, 0] = row * new_width + first
+                out[count, 1] = row * new_width + last
+                count += 1
+    return joined(out, count)
 
 
 @kernel
@@ -309,8 +346,10 @@ def shrink_rows(runs: Runs, height: int, width: int, distance: int) -> Runs:
     for i in range(len(segments)):
         start, stop = segments[i, 0] + distance, segments[i, 1] - distance
         if start < stop:
-            out, count = append(out, count, start, stop)
-    return out[:count].copy()
+            out[count, 0] = start
+            out[count, 1] = stop
+            count += 1
+    return joined(out, count)
 
 
 @kernel

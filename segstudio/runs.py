@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         shrink_rows,
         split_rows,
         to_dense,
-        transpose,
     )
 
 __all__ = [
@@ -49,6 +48,8 @@ __all__ = [
 ]
 
 Runs = NDArray[np.int64]
+
+_DENSE_BELOW = 24  # pixels a run
 
 
 def __getattr__(name: str) -> Any:
@@ -110,11 +111,22 @@ def symmetric_difference(a: Runs, b: Runs) -> Runs:
     return combine(a, b, 0b0110)
 
 
+def transpose(runs: Runs, height: int, width: int) -> Runs:
+    """Runs of the transposed (width, height) image: the column-major runs of this one."""
+    from segstudio import run_kernels
+
+    # With that many runs the image is the shorter way (measured: benchmarks/bench_kernel.py).
+    if _DENSE_BELOW * len(runs) > height * width:
+        dense = run_kernels.to_dense(runs, height * width)
+        return from_dense(run_kernels.turn_dense(dense, height, width))
+    return run_kernels.turn_runs(runs, height, width)
+
+
 def coco_counts(runs: Runs, height: int, width: int) -> bytes:
     """The compressed `counts` string of COCO's run-length encoding, as pycocotools writes it."""
-    from segstudio import codec_kernels, run_kernels
+    from segstudio import codec_kernels
 
-    columns = run_kernels.transpose(runs, height, width)
+    columns = transpose(runs, height, width)
     return codec_kernels.coco_counts(columns, height * width).tobytes()
 
 
@@ -134,8 +146,9 @@ def brush_decode(data: bytes, pixels: int) -> tuple[Runs, int, int]:
     """
     from segstudio import codec_kernels
 
-    padded = np.frombuffer(data + bytes(8), dtype=np.uint8)
-    return codec_kernels.brush_decode(padded, 8 * len(data), pixels)
+    padded = data + bytes(16 - len(data) % 8)
+    words = np.frombuffer(padded, dtype=">u8").astype(np.uint64)
+    return codec_kernels.brush_decode(words, 8 * len(data), pixels)
 
 
 def brush_encode(runs: Runs, pixels: int) -> bytes:
