@@ -17,6 +17,8 @@ from ml_backend.engines import Prompt
 
 __all__ = ["RefinementMemory"]
 
+_LOGIT_LIMIT = 32.0
+
 
 class RefinementMemory:
     """A bounded memory of low-resolution masks by (image, prompt), kept as float16."""
@@ -43,8 +45,8 @@ class RefinementMemory:
         """Remember the answer to a prompt; engines that do not refine give None."""
         if low_res is None:
             return
-        # SAM's logits reach a few tens; beyond +-1000 float16 would still hold them
-        kept = np.clip(low_res, -1000, 1000).astype(np.float16)
+        # Beyond that a logit says nothing more, and the small model was trained on clipped ones.
+        kept = np.clip(low_res, -_LOGIT_LIMIT, _LOGIT_LIMIT).astype(np.float16)
         with self._lock:
             old = self._items.pop((image_key, prompt), None)
             self._bytes += kept.nbytes - (0 if old is None else old.nbytes)

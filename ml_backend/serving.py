@@ -5,16 +5,21 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import uvicorn
+from PIL import Image
 
 from ml_backend.app import create_app
 from ml_backend.engines import Engine, Prompt
 from ml_backend.engines.registry import load_engine
+from ml_backend.images import load_pixels
 from ml_backend.logs import configure_logging
+from ml_backend.predictions import region_of_mask
 from ml_backend.settings import Settings
 from segstudio.errors import SegstudioError
+from segstudio.label_config import parse_label_config
 
 __all__ = ["bind", "run_server", "warm_up"]
 
@@ -60,7 +65,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol named asyncio turns Nagle's algorithm off; else answers wait 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -76,7 +82,27 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def warm_up(engine: Engine) -> None:
-    """Run one encoding and one click, so that the first annotator does not pay for lazy set-up."""
+    """Run one encoding, one click and one answer of each kind.
+
+    The first annotator must not pay for lazy imports and compilation, and `/health` neither: both
+    hold the interpreter.
+    """
     image = np.full((64, 96, 3), 128, np.uint8)
     image[16:48, 24:72] = 200
-    engine.predict(engine.encode(image), Prompt(((48.0, 32.0),), (True,)))
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG")
+    pixels = load_pixels(buffer.getvalue(), max_pixels=image.size)
+    engine.predict(engine.encode(pixels), Prompt(((48.0, 32.0),), (True,)))
+    for tag in ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"):
+        config = parse_label_config(
+            f'<View><Image name="i" value="$i"/><{tag} name="c" toName="i"><Label value="l"/>'
+            f"</{tag}></View>"
+        )
+        region_of_mask(
+            image[..., 0] > 150,
+            config.controls[0],
+            ["l"],
+            to_name="i",
+            size_px=(64, 96),
+            score=1.0,
+        )
