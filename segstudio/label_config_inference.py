@@ -50,7 +50,9 @@ def infer_label_config(raw_tasks: Iterable[Any]) -> str | None:
             image_key = _image_key(raw.get("data"))
         for region in _regions(raw):
             kind, name, target = (region.get(key) for key in ("type", "from_name", "to_name"))
-            if kind not in _TAGS or not isinstance(name, str) or not isinstance(target, str):
+            if not (isinstance(kind, str) and isinstance(name, str) and isinstance(target, str)):
+                continue
+            if kind not in _TAGS:
                 continue
             # A mask stored under a key-point type is a trap of the data, not a control's kind.
             if name not in controls or controls[name][0] == "keypointlabels":

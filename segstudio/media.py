@@ -172,7 +172,7 @@ def _from_roots(reference: str, roots: Sequence[Path], max_bytes: int) -> bytes:
                 if candidate.stat().st_size > max_bytes:
                     raise MediaError(f"{candidate.name} is larger than {max_bytes:,} bytes.")
                 return candidate.read_bytes()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
                 raise MediaError(f"{_shown(reference)} cannot be read: {error}.") from error
     folders = ", ".join(str(root) for root in roots)
     raise MediaError(f"{_shown(reference)} is not below {folders}.")

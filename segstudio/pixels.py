@@ -20,9 +20,11 @@ MAX_PIXELS: Final = 178_956_970
 """Larger images are refused: where Pillow takes an image for a decompression bomb."""
 
 # What browsers show, and TIFF. Others (EPS, PDF) would start programs or parsers of their own.
-_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-# Chromium turns JPEG and PNG by their EXIF orientation, and WebP not (tried); so do we.
-_TURNED_FORMATS: Final = frozenset({"JPEG", "MPO", "PNG", "TIFF"})
+# MPO (what some phones write) has no opener of its own in Pillow: JPEG's reads it.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# Chromium turns JPEG and PNG by their EXIF orientation, and WebP not (tried); so do we. Pillow
+# turns TIFF while loading it, its size at once.
+_TURNED_FORMATS: Final = frozenset({"JPEG", "MPO", "PNG"})
 _EXIF_ORIENTATION: Final = 0x0112
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
