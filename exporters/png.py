@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILTER_UP = 2
 _GREY, _RGB, _PALETTE = 0, 2, 3
-# Below 4 zlib searches less thoroughly and the files double; above, it takes longer for nothing.
-_LEVEL = 4
+# zlib-ng's level 2 makes files as small as zlib's 4 in a fifth of the time; its 1 doubles them.
+_LEVEL = 2
 _BLOCK_BYTES = 16 << 20
 
 
@@ -112,7 +113,7 @@ def _crc(kind: bytes, payload: bytes) -> int:
 
 def _deflate(rows: NDArray[np.uint8]) -> bytes:
     """Filter and deflate block by block, so that memory stays bounded whatever the picture."""
-    deflate = zlib.compressobj(_LEVEL)
+    deflate = zlib_ng.compressobj(_LEVEL)
     step = max(1, _BLOCK_BYTES // rows.shape[1])
     above = np.zeros(rows.shape[1], np.uint8)
     parts: list[bytes] = []
@@ -122,7 +123,7 @@ def _deflate(rows: NDArray[np.uint8]) -> bytes:
         filtered[:, 0] = _FILTER_UP
         np.subtract(block[0], above, out=filtered[0, 1:])
         np.subtract(block[1:], block[:-1], out=filtered[1:, 1:])
-        parts.append(deflate.compress(filtered.data))
+        parts.append(deflate.compress(filtered))
         above = block[-1]
     parts.append(deflate.flush())
     return b"".join(parts)
