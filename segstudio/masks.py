@@ -243,7 +243,8 @@ class Mask:
     def resize(self, height_px: int, width_px: int) -> Mask:
         """Nearest neighbour, exact: a pixel takes the source pixel that holds its centre.
 
-        This is Pillow's NEAREST and OpenCV's INTER_NEAREST_EXACT.
+        This is Pillow's NEAREST and OpenCV's INTER_NEAREST_EXACT, but for rounding where a centre
+        lies exactly between two source pixels; here it takes the right or lower one.
 
         Raises:
             MaskError: when one of the two sizes has no pixels and the other has.

@@ -1,4 +1,4 @@
-"""Rasterisation once more, in exact fractions and plain numpy: what the tests compare `raster` to."""
+"""Rasterisation in exact fractions and plain numpy: what the tests compare `raster` to."""
 
 from __future__ import annotations
 

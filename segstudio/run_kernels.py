@@ -16,8 +16,8 @@ from segstudio.jit import kernel
 Runs = NDArray[np.int64]
 
 
-# Inner loops neither hand an array to another kernel nor put a bigger one in its place: numba counts
-# references at both, which costs more than the work of one run.
+# Inner loops neither hand an array to another kernel nor put a bigger one in its place: numba
+# counts references at both, which costs more than the work of one run.
 
 
 @kernel
