@@ -29,8 +29,8 @@ __all__ = ["Figures", "coin_reference", "evaluate_coins", "evaluate_scenes", "ma
 
 Mask = NDArray[np.bool_]
 OBJECTS_PER_SCENE = 3
-# Objects below this share of the picture are not asked for; 0.3 % is 14 px square of 256.
-MIN_AREA_SHARE = 0.003
+# Objects below this share of the picture are not asked for; 0.5 % is 18 px square of 256.
+MIN_AREA_SHARE = 0.005
 
 
 @dataclass(frozen=True)

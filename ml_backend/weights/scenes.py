@@ -6,7 +6,7 @@ Numpy and OpenCV only, no photo and no third party's picture, so the weights owe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ Image = NDArray[np.float32]
 HELD_OUT_SEED = 1_000_000_000
 # A smaller visible rest of an object becomes background: nobody could click on it.
 MIN_OBJECT_PX = 60
+# So does what others hide nearly whole.
+MIN_VISIBLE_SHARE = 0.3
 KINDS = {
     "coins": 0.22,
     "scatter": 0.30,
@@ -57,6 +59,14 @@ class _Canvas:
     rgb: Image
     labels: NDArray[np.int32]
     count: int = 0
+    painted_px: list[int] = field(default_factory=lambda: [0])
+
+    def colour_at(self, centre_px: tuple[float, float]) -> Image:
+        """The colour now at x, y (clipped into the picture): what a new object must differ from."""
+        height_px, width_px = self.labels.shape
+        x = int(np.clip(centre_px[0], 1, width_px - 2))
+        y = int(np.clip(centre_px[1], 1, height_px - 2))
+        return np.asarray(self.rgb[y - 1 : y + 2, x - 1 : x + 2].mean(axis=(0, 1)), np.float32)
 
     def paint(
         self,
@@ -95,6 +105,7 @@ class _Canvas:
         self.rgb[top:bottom, left:right] = patch * (1 - alpha) + np.clip(skin, 0, 1) * alpha
         self.count += 1
         self.labels[top:bottom, left:right][coverage > 0.5] = self.count
+        self.painted_px.append(int((coverage > 0.5).sum()))
 
 
 def _shadow(rng: np.random.Generator, size_px: float) -> tuple[float, float, float, float] | None:
@@ -107,8 +118,8 @@ def _shadow(rng: np.random.Generator, size_px: float) -> tuple[float, float, flo
 def _ground(rng: np.random.Generator, height_px: int, width_px: int) -> tuple[_Canvas, Image]:
     """A background and its mean colour: one surface, or several with ragged borders (clutter)."""
     base = random_colour(rng)
-    rgb = surface(rng, height_px, width_px, rng.uniform(0, 0.8), base)
-    if rng.random() < 0.22:
+    rgb = surface(rng, height_px, width_px, rng.uniform(0, 0.5), base)
+    if rng.random() < 0.1:
         for _ in range(rng.integers(1, 3)):
             field = noise_field(rng, height_px, width_px)
             edge = np.clip((field - rng.uniform(0.4, 0.65)) / rng.uniform(0.01, 0.1), 0, 1)
@@ -122,14 +133,19 @@ def _lighting(rng: np.random.Generator, height_px: int, width_px: int) -> Image:
     """Slowly varying light over the whole picture, around 1."""
     small = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     smooth = cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(np.clip(1 + rng.beta(1, 2) * smooth, 0.2, 2.0), np.float32)
+    return np.asarray(np.clip(1 + 0.6 * rng.beta(1, 2) * smooth, 0.25, 2.0), np.float32)
 
 
 def _object_colour(rng: np.random.Generator, ground: Image) -> Image:
-    """A colour for an object: often free, often near the ground's (low contrast)."""
-    if rng.random() < 0.6:
-        return random_colour(rng)
-    step = rng.uniform(0.12, 0.4) * rng.choice([-1, 1])
+    """A colour for an object: mostly free, sometimes near the ground's (low contrast)."""
+    if rng.random() < 0.8:
+        for _ in range(6):
+            colour = random_colour(rng)
+            # Camouflage teaches little: some channel must tell the object from the ground.
+            if float(np.abs(colour - ground).max()) > 0.25:
+                break
+        return colour
+    step = rng.uniform(0.18, 0.4) * rng.choice([-1, 1])
     return np.asarray(np.clip(ground + step + rng.normal(0, 0.05, 3), 0.02, 0.98), np.float32)
 
 
@@ -174,15 +190,15 @@ def _scatter(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas
     """Any shapes of any sizes over each other: a desk, a drawer, litter, leaves."""
     canvas, ground = _ground(rng, height_px, width_px)
     side = min(height_px, width_px)
-    for _ in range(int(rng.integers(3, 22))):
-        size_px = side * 0.35 * 2.0 ** -rng.uniform(0, 3.2)
+    for _ in range(int(rng.integers(2, 14))):
+        size_px = side * 0.35 * 2.0 ** -rng.uniform(0, 2.8)
         centre = (rng.uniform(0, width_px), rng.uniform(0, height_px))
         canvas.paint(
             rng,
             outline(rng, str(rng.choice(OUTLINES)), size_px),
             centre,
-            _object_colour(rng, ground),
-            rng.uniform(0, 0.8),
+            _object_colour(rng, canvas.colour_at(centre)),
+            rng.uniform(0, 0.6),
             relief_px=size_px if rng.random() < 0.25 else 0.0,
             shadow=_shadow(rng, size_px),
         )
@@ -209,7 +225,7 @@ def _organs(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
             away = rng.uniform(0, 0.6) * size_px
             angle = rng.uniform(0, 2 * np.pi)
             place = (centre[0] + away * np.cos(angle), centre[1] + 0.8 * away * np.sin(angle))
-            step = rng.uniform(0.1, 0.35) * rng.choice([-1, 1])
+            step = rng.uniform(0.15, 0.4) * rng.choice([-1, 1])
             colour = np.asarray(np.clip(flesh + step + rng.normal(0, 0.03, 3), 0, 1), np.float32)
             kind = str(rng.choice(["blob", "disc", "rod"], p=[0.6, 0.25, 0.15]))
             canvas.paint(rng, outline(rng, kind, organ_px), place, colour, rng.uniform(0, 0.4))
@@ -235,11 +251,12 @@ def _fields(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
             plot = (cv2.distanceTransform(plot, cv2.DIST_L2, 3) > road_px).astype(np.uint8)
         if plot.sum() < MIN_OBJECT_PX or rng.random() < 0.08:
             continue
-        skin = surface(rng, height_px, width_px, rng.uniform(0, 0.8))
+        skin = surface(rng, height_px, width_px, rng.uniform(0, 0.6))
         alpha = cv2.GaussianBlur(plot.astype(np.float32), (0, 0), 0.6)[..., None]
         canvas.rgb[:] = canvas.rgb * (1 - alpha) + skin * alpha
         canvas.count += 1
         canvas.labels[plot > 0] = canvas.count
+        canvas.painted_px.append(int(plot.sum()))
     return canvas
 
 
@@ -291,14 +308,14 @@ def _few(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
         centre = (width_px * rng.uniform(0.15, 0.85), height_px * rng.uniform(0.15, 0.85))
         kind = str(rng.choice(["compound", "blob", "branch", "box", "disc"]))
         shape = outline(rng, kind, size_px)
-        colour = _object_colour(rng, ground)
-        contrast = rng.uniform(0.1, 0.9)
+        colour = _object_colour(rng, canvas.colour_at(centre))
+        contrast = rng.uniform(0.0, 0.7)
         canvas.paint(rng, shape, centre, colour, contrast, shadow=_shadow(rng, size_px))
         whole, number = canvas.labels == canvas.count, canvas.count
         # Parts belong to the object and never leave it: eyes, windows, stripes, handles.
-        for _ in range(int(rng.integers(0, 5))):
+        for _ in range(int(rng.integers(0, 4))):
             before = canvas.rgb.copy()
-            part_px = size_px * rng.uniform(0.08, 0.3)
+            part_px = size_px * rng.uniform(0.08, 0.22)
             spot = rng.normal(0, 0.35 * size_px, 2)
             place = (centre[0] + float(spot[0]), centre[1] + float(spot[1]))
             kind = str(rng.choice(["disc", "box", "blob", "rod"]))
@@ -306,6 +323,7 @@ def _few(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
             canvas.paint(rng, outline(rng, kind, part_px), place, random_colour(rng), 0.4)
             canvas.rgb[~whole] = before[~whole]
             canvas.labels, canvas.count = old, number
+            del canvas.painted_px[number + 1 :]
     return canvas
 
 
@@ -333,10 +351,10 @@ def _photographed(rng: np.random.Generator, rgb: Image) -> NDArray[np.uint8]:
         out = out * (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
         grain = rng.standard_normal((height_px, width_px, 3))
     if rng.random() < 0.7:
-        out = out + grain * rng.uniform(0, 0.05) * (0.4 + out)
+        out = out + grain * rng.uniform(0, 0.035) * (0.4 + out)
     pixels = np.clip(out * 255, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
-        quality = int(rng.integers(30, 95))
+        quality = int(rng.integers(40, 95))
         coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         pixels = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return pixels
@@ -364,7 +382,8 @@ def make_scene(seed: int) -> Scene:
     canvas = _PAINTERS[kind](rng, height_px, width_px)
     image = _photographed(rng, canvas.rgb)
     areas = np.bincount(canvas.labels.ravel(), minlength=canvas.count + 1)
-    kept = areas >= MIN_OBJECT_PX
+    painted_px = np.array(canvas.painted_px)
+    kept = (areas >= MIN_OBJECT_PX) & (areas >= MIN_VISIBLE_SHARE * painted_px)
     kept[0] = False
     renumber = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
     return Scene(kind, image, renumber[canvas.labels])

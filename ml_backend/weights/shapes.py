@@ -167,7 +167,7 @@ def shade(rng: np.random.Generator, coverage: Image) -> Image:
     kind = rng.choice(4, p=[0.25, 0.35, 0.2, 0.2])
     light = np.ones_like(coverage)
     if kind == 1:
-        light = 1 + ramp * rng.uniform(0.1, 1.0)
+        light = 1 + ramp * rng.uniform(0.1, 0.7)
     elif kind == 2:
         off = (x - 0.25 * np.cos(angle)) ** 2 + (y - 0.25 * np.sin(angle)) ** 2
         light = 1.15 - off * rng.uniform(0.5, 1.8)

@@ -58,11 +58,12 @@ class Recipe:
     steps: int | None
     seed: int
     workers: int
-    crop_share: float = 0.55
+    crop_share: float = 0.65
     crop_images: int = 4
     whole_images: int = 2
     prompts: int = 5
-    first_scenes: int = 500
+    first_scenes: int = 200
+    many_scenes: int = 800
     most_scenes: int = 4000
     matrix_rate: float = 2e-3
     other_rate: float = 1e-3
@@ -77,7 +78,7 @@ class Recipe:
 
 
 class ScenePool:
-    """Scenes of one worker, by index: one more every other step; the oldest go when it is full."""
+    """Scenes of one worker: one more a step, later every other step; when full the oldest go."""
 
     def __init__(self, recipe: Recipe, rank: int, step: int) -> None:
         self.recipe, self.rank = recipe, rank
@@ -264,7 +265,7 @@ def worker(rank: int, recipe: Recipe, meeting: str) -> None:
             optimizer.zero_grad()
         rng = np.random.default_rng([recipe.seed, rank, step])
         shared = np.random.default_rng([recipe.seed, step])
-        if step % 2 == 0:
+        if step % 2 == 0 or len(pool.scenes) < recipe.many_scenes:
             pool.grow()
         balance = max(0.0, 1 - progress / 0.3)
         if progress < recipe.crop_share:
