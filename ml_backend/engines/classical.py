@@ -57,9 +57,11 @@ class ClassicalEngine:
             high = np.clip(np.ceil(corners[1]), low + 1, [width, height]).astype(int)
             box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
         seeds = _seed_labels(image, pixels, positive, box)
-        mask = _grab_cut(image, seeds)
+        window = _window(seeds)
+        mask = np.zeros((height, width), bool)
+        mask[window] = _grab_cut(np.ascontiguousarray(image[window]), seeds[window].copy())
         mask = _parts_at(mask, pixels[positive]) if positive.any() else mask
-        score = _border_contrast(image, mask)
+        score = _border_contrast(image[window], mask[window])
         full = cv2.resize(
             mask.astype(np.float32),
             (embedding.width_px, embedding.height_px),
@@ -108,6 +110,21 @@ def _seed_labels(
         label = cv2.GC_FGD if is_positive else cv2.GC_BGD
         cv2.circle(seeds, (int(x), int(y)), _CLICK_RADIUS_PX, int(label), -1)
     return seeds
+
+
+def _window(seeds: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """The part of the image around all that may be foreground, with background to learn from."""
+    import cv2
+
+    rows = np.flatnonzero((seeds != cv2.GC_BGD).any(axis=1))
+    columns = np.flatnonzero((seeds != cv2.GC_BGD).any(axis=0))
+    if not rows.size:
+        return np.s_[:, :]
+    margin = 16 + max(int(np.ptp(rows)), int(np.ptp(columns))) // 4
+    return np.s_[
+        max(0, int(rows[0]) - margin) : int(rows[-1]) + margin + 1,
+        max(0, int(columns[0]) - margin) : int(columns[-1]) + margin + 1,
+    ]
 
 
 def _grab_cut(image: NDArray[np.uint8], seeds: NDArray[np.uint8]) -> NDArray[np.bool_]:
