@@ -28,7 +28,7 @@ from segstudio.errors import SegstudioError
 
 LABEL_STUDIO_VERSION = "1.23.2"
 ADMIN_EMAIL = "admin@demo.localhost"
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 900.0
 REQUEST_TIMEOUT_S = 60.0
 
 Report = Callable[[str], None]
@@ -131,6 +131,8 @@ class LabelStudioServer:
             ProcessError: The port is taken, another run uses the folder, or the server ended.
             LabelStudioServerError: It does not answer, or refuses the log-in.
         """
+        # The database and the access token are nobody else's business on this machine.
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock.__enter__()
         try:
             if self._process.stop_leftover():

@@ -15,7 +15,7 @@ from demo.processes import LOOPBACK, ServiceProcess, choose_port, wait_until
 from demo.state import StateFile
 from segstudio.errors import SegstudioError
 
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 600.0
 
 Report = Callable[[str], None]
 

@@ -113,7 +113,8 @@ def _agreement(state: DemoState) -> list[tuple[str, str]]:
             "Agreement",
             f"mIoU {_score(batch['miou']['accumulated'])} accumulated, "
             f"{_score(batch['miou']['per_image'])} per image, over {batch['compared_tasks']} "
-            f"photos and {batch['pairs']} pairs; {batch['rework']['tasks']} photos need rework",
+            f"photos and {batch['pairs']} pairs; {batch['rework']['tasks']} photos need rework. "
+            f"Gate: {batch['verdict'].upper()} [dim]{escape(batch['verdict_reason'])}[/]",
         )
     )
     return rows

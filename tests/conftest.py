@@ -74,17 +74,22 @@ class RunningLabelStudio:
         return LabelStudio(base_url=self.url, api_key=self.api_key)
 
 
+def label_studio_venv() -> Path:
+    """The environment of the Label Studio server."""
+    venv = Path(os.environ.get("SEGSTUDIO_LABEL_STUDIO_VENV", ROOT / ".venv-label-studio"))
+    if not (venv / "bin" / "label-studio").exists():
+        missing(f"Label Studio is not installed in {venv}; `make label-studio` installs it.")
+    return venv
+
+
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
     """A real, empty Label Studio, started once for the whole test session."""
     from demo.label_studio_server import ADMIN_EMAIL, LabelStudioServer, ensure_label_studio
 
-    venv = Path(os.environ.get("SEGSTUDIO_LABEL_STUDIO_VENV", ROOT / ".venv-label-studio"))
-    executable = venv / "bin" / "label-studio"
-    if not executable.exists():
-        missing(f"Label Studio is not installed in {venv}; `make label-studio` installs it.")
     data_dir = tmp_path_factory.mktemp("label-studio")
-    with LabelStudioServer(ensure_label_studio(venv), data_dir) as server:
+    executable = ensure_label_studio(label_studio_venv())
+    with LabelStudioServer(executable, data_dir) as server:
         admin = server.account(ADMIN_EMAIL)
         yield RunningLabelStudio(server.url, server.api_key, admin.email, admin.password, server)
 
