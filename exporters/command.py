@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--annotations",
     metavar="POLICY",
-    help="Whose annotation of a task: ground-truth, consensus, newest, user:ID or all (a folder "
-    "an annotator). Default: the one ground truth, else the only annotator's.",
+    help="Whose annotation of a task: ground-truth, consensus, newest, user:ID, all (a folder an "
+    "annotator) or predictions[:MODEL_VERSION]. Default: the one ground truth, "
+    "else the only annotator's.",
 )
 @click.option(
     "--overlap",

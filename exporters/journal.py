@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from exporters.files import atomic_writer, compact_json
+from exporters.files import atomic_writer, compact_json, remove_halves
 
 FOLDER = ".segstudio"
 
@@ -37,6 +37,7 @@ class Journal:
     def __enter__(self) -> Journal:
         self._finished.parent.mkdir(parents=True, exist_ok=True)
         if self._growing.exists():
+            remove_halves(self._out_dir)
             self._take_over_killed_run()
         if self._finished.exists():
             self._reader = self._finished.open("rb")

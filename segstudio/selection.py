@@ -1,8 +1,9 @@
 """Which annotation of a task counts: the annotation policy, the same for every command.
 
-Skipped (cancelled) annotations and drafts never count. One annotator with several annotations on
-a task counts once, with the newest. Nothing is ever mixed silently: where the policy leaves a
-choice open, `Survey.error` words it over all tasks before anything is written.
+Skipped (cancelled) annotations and drafts never count, predictions only on request. One annotator
+with several annotations on a task counts once, with the newest. Nothing is ever mixed silently:
+where the policy leaves a choice open, `Survey.error` words it over all tasks before anything is
+written.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from segstudio.errors import UsageError
-from segstudio.tasks import Annotation, Task
+from segstudio.tasks import Annotation, Prediction, Task
 
-PolicyKind = Literal["default", "ground-truth", "consensus", "newest", "user", "all"]
+PolicyKind = Literal["default", "ground-truth", "consensus", "newest", "user", "all", "predictions"]
+OpenChoice = Literal["several-annotators", "several-ground-truths", "several-models"]
 
 _NAMES: tuple[PolicyKind, ...] = ("ground-truth", "consensus", "newest", "all")
-_HELP = "ground-truth, consensus, newest, user:ID or all"
+_HELP = "ground-truth, consensus, newest, user:ID, all or predictions[:MODEL_VERSION]"
 _EXAMPLES_SHOWN = 5
 
 
@@ -29,13 +31,19 @@ class SelectionError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A parsed annotation policy; `user_id` only for kind "user"."""
+    """A parsed annotation policy.
+
+    `user_id` only for kind "user"; `model_version` only for "predictions", None for any model.
+    """
 
     kind: PolicyKind = "default"
     user_id: int | None = None
+    model_version: str | None = None
 
     def __str__(self) -> str:
-        return f"user:{self.user_id}" if self.kind == "user" else self.kind
+        if self.kind == "user":
+            return f"user:{self.user_id}"
+        return self.kind if self.model_version is None else f"{self.kind}:{self.model_version}"
 
     @property
     def sentence(self) -> str:
@@ -47,6 +55,8 @@ class Policy:
             "newest": "the annotation updated last",
             "user": f"the annotation of user {self.user_id}",
             "all": "every annotator's, each in a folder of their own",
+            "predictions": f"the predictions of {self.model_version or 'the only model'}, "
+            "which nobody has checked",
         }[self.kind]
 
 
@@ -71,6 +81,8 @@ def parse_policy(text: str | None) -> Policy:
             f"The annotation policy '{text}' needs a user id, for example user:7 "
             "(the number in Label Studio's `completed_by`)."
         )
+    if head == "predictions":
+        return Policy("predictions", model_version=number or None)
     raise UsageError(f"There is no annotation policy '{text}'. Choose {_HELP}.")
 
 
@@ -85,7 +97,7 @@ class Choice:
 
     annotations: tuple[Annotation, ...] = ()
     left_out: str | None = None
-    open_choice: Literal["several-annotators", "several-ground-truths"] | None = None
+    open_choice: OpenChoice | None = None
     superseded: int = 0
 
 
@@ -96,6 +108,8 @@ def submitted(task: Task) -> tuple[Annotation, ...]:
 
 def choose(task: Task, policy: Policy) -> Choice:
     """Return what the policy takes of one task."""
+    if policy.kind == "predictions":
+        return _choose_prediction(task, policy.model_version)
     candidates = submitted(task)
     if not candidates:
         return Choice(left_out="only skipped" if task.annotations else "not annotated")
@@ -121,6 +135,34 @@ def choose(task: Task, policy: Policy) -> Choice:
     ordered = sorted(of_user, key=lambda user: (user is None, user or 0))
     return Choice(
         tuple(of_user[user] for user in ordered), superseded=len(candidates) - len(of_user)
+    )
+
+
+def _choose_prediction(task: Task, model_version: str | None) -> Choice:
+    wanted = [one for one in task.predictions if model_version in (None, one.model_version)]
+    if not wanted:
+        return Choice(left_out=f"no prediction{f' of {model_version}' if model_version else ''}")
+    if len({one.model_version for one in wanted}) > 1:
+        return Choice(open_choice="several-models")
+    newest = max(wanted, key=lambda one: one.id or 0)
+    return Choice((_as_annotation(newest),), superseded=len(wanted) - 1)
+
+
+def _as_annotation(prediction: Prediction) -> Annotation:
+    """Return a prediction in the shape of an annotation by nobody."""
+    return Annotation(
+        id=prediction.id,
+        regions=prediction.regions,
+        completed_by=None,
+        was_cancelled=False,
+        ground_truth=False,
+        created_at=None,
+        updated_at=None,
+        lead_time_s=None,
+        parent_prediction=None,
+        answers=prediction.answers,
+        unique_id=None,
+        problems=prediction.problems,
     )
 
 
@@ -156,6 +198,7 @@ class Survey:
     superseded: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     annotators: Counter[int | None] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
     with_ground_truth: int = 0
     _open: dict[str, list[int]] = field(default_factory=dict)
     _open_count: Counter[str] = field(default_factory=Counter)
@@ -166,6 +209,7 @@ class Survey:
         candidates = submitted(task)
         self.tasks += 1
         self.annotators.update({annotation.completed_by for annotation in candidates})
+        self.models.update({prediction.model_version for prediction in task.predictions})
         self.with_ground_truth += any(annotation.ground_truth for annotation in candidates)
         self.superseded += choice.superseded
         if choice.open_choice:
@@ -193,6 +237,11 @@ class Survey:
         more = ", ..." if count > len(self._open[kind]) else ""
         tasks = f"{count} of {self.tasks} tasks (ids {ids}{more})"
         verb = "has" if count == 1 else "have"
+        if kind == "several-models":
+            return (
+                f"{tasks} {verb} predictions of several models. Choose one with --annotations "
+                f"predictions:MODEL_VERSION. Models: {self._model_list()}."
+            )
         if kind == "several-ground-truths":
             return (
                 f"{tasks} {verb} several ground truths, and only one can be true. Unset all but "
@@ -205,6 +254,11 @@ class Survey:
         )
 
     def _nothing_sentence(self) -> str:
+        if self.policy.kind == "predictions":
+            return (
+                f"None of {self.tasks} tasks has {self.policy.sentence.partition(',')[0]}. "
+                f"Models: {self._model_list() or 'none'}."
+            )
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(self.left_out.items()))
         advice = (
             f"Annotators: {self._annotator_list()}; choose --annotations {self._choices()}."
@@ -227,6 +281,10 @@ class Survey:
         shown = [f"{_user_text(user)} ({count} tasks)" for user, count in ranked[:20]]
         more = f" and {len(ranked) - 20} more" if len(ranked) > 20 else ""
         return ", ".join(shown) + more
+
+    def _model_list(self) -> str:
+        ranked = sorted(self.models.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"'{version}' ({count} tasks)" for version, count in ranked[:20])
 
     def as_json(self) -> Mapping[str, object]:
         """Return the counts as a card records them."""

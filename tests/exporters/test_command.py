@@ -1,6 +1,12 @@
 """`segstudio export` as a person runs it."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from segstudio.cli import main
-from tests.exporters.projects import annotation, box, brush, names, source_of, task
+from tests.exporters.projects import annotation, box, brush, names, source_of, task, tree
 
 CAR = brush("a", "car", box(0, 0, 2, 2))
 
@@ -92,6 +98,28 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str], senten
     result = export(name, project(tmp_path), "--out", tmp_path / "out", *more)
     assert result.exit_code == 2
     assert sentence in result.stderr
+
+
+def test_a_run_killed_for_good_is_resumed_with_the_same_bytes(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).random((48, 64)) < 0.5
+    regions = [brush("a", "car", picture)]
+    tasks = [task(n, f"/x/{n}.jpg", annotation(n, 5, regions)) for n in range(1, 201)]
+    source_of(tmp_path, tasks)
+    journal = tmp_path / "out" / ".segstudio" / "journal.part.jsonl"
+    command = [sys.executable, "-m", "segstudio.cli", "export", "coco-panoptic"]
+    command += [str(tmp_path / "tasks.json"), "--workers", "2", "--out"]
+    with subprocess.Popen([*command, str(tmp_path / "out")], start_new_session=True) as killed:
+        while not (journal.exists() and journal.read_bytes().count(b"\n") >= 20):
+            assert killed.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        os.killpg(killed.pid, signal.SIGKILL)
+    assert not (tmp_path / "out" / "panoptic.json").exists()
+    resumed = export("coco-panoptic", tmp_path / "tasks.json", "--out", tmp_path / "out")
+    assert resumed.exit_code == 0, resumed.output
+    taken_over = re.search(r"(\d+) images were finished already", resumed.stdout)
+    assert taken_over is not None and int(taken_over[1]) >= 20
+    export("coco-panoptic", tmp_path / "tasks.json", "--out", tmp_path / "whole")
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_a_qa_json_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_a_killed_run_is_taken_over_even_with_a_torn_last_line(tmp_path: Path) -
         assert second.find("b", "d") is None
 
 
+def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.__enter__()
+    touch(tmp_path, "masks/.segstudio-abc.part", "masks/.mine.part")
+    with Journal(tmp_path):
+        pass
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == [".mine.part"]
+
+
 def test_two_kills_in_a_row_lose_nothing(tmp_path: Path) -> None:
     first = Journal(tmp_path)
     first.__enter__()

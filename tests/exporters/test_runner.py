@@ -96,6 +96,16 @@ def test_consensus_exports_what_more_than_half_drew(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_predictions_are_exported_on_request(tmp_path: Path) -> None:
+    tasks = [task(1, "/a.jpg", annotation(1, 5, [ROAD]))]
+    tasks[0]["predictions"] = [{"id": 3, "model_version": "sam", "score": 0.5, "result": [CAR]}]
+    source = source_of(tmp_path, tasks)
+    run("coco-panoptic", source, tmp_path / "out", annotations="predictions:sam")
+    ((info, _),) = segments(tmp_path / "out", "a")
+    assert info["category_id"] == 1
+    assert "nobody has checked" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_tasks_that_are_left_out_are_counted(tmp_path: Path) -> None:
     tasks = [
         task(1, "/a.jpg", annotation(1, 5, [CAR])),

@@ -46,6 +46,8 @@ ONE_USER_TWICE = (annotation(1, 5, updated=LATER), annotation(2, 5))
         ("newest", Policy("newest")),
         ("all", Policy("all")),
         ("user:12", Policy("user", 12)),
+        ("predictions", Policy("predictions")),
+        ("predictions:v:2", Policy("predictions", model_version="v:2")),
     ],
 )
 def test_a_policy_is_read_and_written_the_same(text: str | None, policy: Policy) -> None:
@@ -96,6 +98,29 @@ def test_drafts_and_predictions_never_count() -> None:
     prediction = {"id": 8, "result": [], "model_version": "m", "score": 1.0}
     choice = choose(task(drafts=[draft], predictions=[prediction]), Policy())
     assert choice.annotations == () and choice.left_out == "not annotated"
+
+
+def predictions(*versions: str) -> Task:
+    found = [
+        {"id": n, "result": [], "model_version": version} for n, version in enumerate(versions, 1)
+    ]
+    return task(annotation(9, 5), predictions=found)
+
+
+def test_predictions_count_on_request_and_the_newest_of_a_model_is_taken() -> None:
+    for policy, taken in (("predictions", 2), ("predictions:a", 2)):
+        choice = choose(predictions("a", "a"), parse_policy(policy))
+        assert [one.id for one in choice.annotations] == [taken] and choice.superseded == 1
+    choice = choose(predictions("a", "b"), parse_policy("predictions:a"))
+    assert [one.id for one in choice.annotations] == [1]
+    assert choose(predictions(), parse_policy("predictions")).left_out == "no prediction"
+
+
+def test_predictions_of_several_models_are_an_open_choice_that_names_them() -> None:
+    sentence = str(survey("predictions", predictions("a", "b"), predictions("a")).error())
+    assert "1 of 2 tasks" in sentence and "'a' (2 tasks), 'b' (1 tasks)" in sentence
+    sentence = str(survey("predictions:c", predictions("a")).error())
+    assert "None of 1 tasks" in sentence and "'a' (1 tasks)" in sentence
 
 
 def test_times_in_different_zones_are_compared_as_moments() -> None:
