@@ -1,7 +1,8 @@
 """Compiled functions: numba loaded on first use, with a compile cache that always works.
 
 Modules of kernels import this one and are themselves imported inside functions, so that importing
-the package stays fast.
+the package stays fast. The cache notices a change of the module a kernel is in, not of a module
+whose kernels it calls: after changing `run_kernels`, remove the `*.nbi` files of the others.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ def kernel(function: _Function) -> _Function:
     """
     import numba
 
-    if not numba.config.CACHE_DIR and not _is_writable(Path(__file__).parent / "__pycache__"):
-        numba.config.CACHE_DIR = str(_private_folder())
+    config: Any = numba.config
+    if not config.CACHE_DIR and not _is_writable(Path(__file__).parent / "__pycache__"):
+        config.CACHE_DIR = str(_private_folder())
     return cast(_Function, numba.njit(cache=True, nogil=True)(function))
 
 

@@ -147,7 +147,8 @@ class _Reader:
         labels: list[Mapping[str, Any]] = []
         answers: list[Mapping[str, Any]] = []
         failed = False
-        for item in items:
+        # A mask under a keypoint's type comes last: it repeats the one under the right type.
+        for item in sorted(items, key=_is_mistyped):
             kind = _GEOMETRY_KINDS.get(str(item.get("type", "")).lower())
             if kind is not None:
                 failed |= not self._read_geometry(region_id, item, kind, first)
@@ -171,10 +172,9 @@ class _Reader:
         self, region_id: str, item: Mapping[str, Any], kind: RegionKind, first: int
     ) -> bool:
         """Add the item's region, or merge it with the one it repeats; False when unreadable."""
-        value = item.get("value")
         stored_kind = kind
-        if kind == "keypoint" and isinstance(value, Mapping):
-            kind = _kind_of_value(value) or kind
+        if _is_mistyped(item):
+            kind = _kind_of_value(item["value"]) or kind
         try:
             region = _region(region_id, item, kind)
         except _Damaged as error:
@@ -382,6 +382,13 @@ def _kind_of_value(value: Mapping[str, Any]) -> RegionKind | None:
     if "x" in value and "height" in value:
         return "rectangle"
     return None
+
+
+def _is_mistyped(item: Mapping[str, Any]) -> bool:
+    """Whether an item calls itself a keypoint and holds another shape."""
+    is_keypoint = _GEOMETRY_KINDS.get(str(item.get("type", "")).lower()) == "keypoint"
+    value = item.get("value")
+    return is_keypoint and isinstance(value, Mapping) and _kind_of_value(value) is not None
 
 
 def _same_geometry(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
