@@ -16,7 +16,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-LABEL_STUDIO_VENV := .venv-label-studio
+LABEL_STUDIO_VENV := $(or $(SEGSTUDIO_LABEL_STUDIO_VENV),.venv-label-studio)
 
 # The first Python that really starts (version managers leave stubs that fail when run), is of a
 # supported version, and can make virtual environments.
@@ -49,6 +49,8 @@ $(STAMP): pyproject.toml
 	fi; \
 	"$$found" demo/environments.py $(VENV) --what "segstudio and its tools" \
 	  --first "$(TORCH_SPEC)" -- -e ".[dev]" $(PIP_ARGS); \
+	echo "Compiling the kernels once ..." >&2; \
+	$(BIN)/python -m segstudio.warm_up; \
 	touch $(STAMP)
 
 demo: $(STAMP) ## Label Studio, SAM assist, agreement, exports: all of it on this machine
@@ -82,8 +84,11 @@ format: $(STAMP) ## ruff's formatting and safe fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## the benchmarks
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(STAMP) ## the benchmarks; ARGS=--smoke runs each once on small inputs
+	@set -e; for file in benchmarks/bench_*.py; do \
+	  name=$$(basename $$file .py); echo "-- $$name" >&2; \
+	  $(BIN)/python -m benchmarks.$$name $(ARGS); \
+	done
 
 clean: ## removes what the demo and the tests wrote; the environments stay
 	rm -rf demo-output test-artifacts dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SERVER_TEST_TIMEOUT_S = 1800
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -135,5 +136,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = getattr(item, "fixturenames", ())
         if "label_studio" in names:
             item.add_marker("server")
+            if item.get_closest_marker("timeout") is None:
+                # The first of them waits for the server's first start: minutes on a busy machine.
+                item.add_marker(pytest.mark.timeout(SERVER_TEST_TIMEOUT_S))
         if "chromium_path" in names:
             item.add_marker("browser")
