@@ -188,7 +188,7 @@ def _coins(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
 
 def _scatter(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     """Any shapes of any sizes over each other: a desk, a drawer, litter, leaves."""
-    canvas, ground = _ground(rng, height_px, width_px)
+    canvas, _ = _ground(rng, height_px, width_px)
     side = min(height_px, width_px)
     for _ in range(int(rng.integers(2, 14))):
         size_px = side * 0.35 * 2.0 ** -rng.uniform(0, 2.8)
@@ -296,7 +296,7 @@ def _shelf(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
 
 def _few(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     """One to four large objects made of differing parts on clutter: animals, cars, people."""
-    canvas, ground = _ground(rng, height_px, width_px)
+    canvas, _ = _ground(rng, height_px, width_px)
     side = min(height_px, width_px)
     for _ in range(int(rng.integers(0, 8))):
         size_px = side * rng.uniform(0.03, 0.15)
