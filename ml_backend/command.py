@@ -35,6 +35,11 @@ __all__ = ["models", "serve"]
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads that a model on the CPU computes with. [tiny: 1, others: all cores]",
+)
+@click.option(
     "--label-studio-url",
     envvar="LABEL_STUDIO_URL",
     help="Where the images come from. [env: LABEL_STUDIO_URL]",
@@ -112,8 +117,9 @@ __all__ = ["models", "serve"]
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
 def serve(
-    model: str, port: int, host: str, device: str, label_studio_url: str | None,
-    api_key: str | None, basic_auth: str | None, secret_path: str | None, no_auth_i_know: bool,
+    model: str, port: int, host: str, device: str, threads: int | None,
+    label_studio_url: str | None, api_key: str | None, basic_auth: str | None,
+    secret_path: str | None, no_auth_i_know: bool,
     allowed_hosts: tuple[str, ...], local_roots: tuple[Path, ...], answer: str | None,
     polygon_tolerance_px: float, embeddings_dir: Path | None, memory_mb: int, disk_gb: float,
     log_level: str,
@@ -128,6 +134,7 @@ def serve(
     settings = Settings(
         model=model,
         device=device,
+        threads=threads,
         host=host,
         port=port,
         label_studio_url=label_studio_url,

@@ -21,7 +21,7 @@ from ml_backend.settings import Settings
 from segstudio.errors import SegstudioError
 from segstudio.label_config import parse_label_config
 
-__all__ = ["bind", "run_server", "warm_up"]
+__all__ = ["bind", "limit_threads", "run_server", "warm_up"]
 
 _SWITCH_INTERVAL_S = 0.001  # how long a computing thread may keep the interpreter from /health
 _DRAIN_S = 10
@@ -34,6 +34,7 @@ def run_server(settings: Settings, log_level: str, say: Callable[[str], None]) -
         configure_logging(log_level)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         engine = load_engine(settings.model, settings.device)
+        limit_threads(settings)
         warm_up(engine)
         app = create_app(settings, engine)
         host, port = listener.getsockname()[:2]
@@ -53,6 +54,19 @@ def run_server(settings: Settings, log_level: str, say: Callable[[str], None]) -
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()
+
+
+def limit_threads(settings: Settings) -> None:
+    """Choose how many threads torch computes with; to be called before anything computes.
+
+    The small model is done in milliseconds: threads that wait for each other on a busy machine
+    would cost it many times what they save.
+    """
+    wanted = settings.threads or (1 if settings.model == "tiny" else None)
+    if wanted is not None and "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(wanted)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -53,6 +53,7 @@ class Settings:
 
     model: str = "tiny"
     device: str = "auto"
+    threads: int | None = None
     host: str = "127.0.0.1"
     port: int = 9090
     label_studio_url: str | None = None

@@ -58,9 +58,10 @@ class ClassicalEngine:
             box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
         seeds = _seed_labels(image, pixels, positive, box)
         window = _window(seeds)
-        mask = np.zeros((height, width), bool)
+        mask: NDArray[np.bool_] = np.zeros((height, width), np.bool_)
         mask[window] = _grab_cut(np.ascontiguousarray(image[window]), seeds[window].copy())
-        mask = _parts_at(mask, pixels[positive]) if positive.any() else mask
+        if positive.any():
+            mask = _parts_at(mask, pixels[positive])
         score = _border_contrast(image[window], mask[window])
         full = cv2.resize(
             mask.astype(np.float32),

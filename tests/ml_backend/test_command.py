@@ -10,10 +10,12 @@ import threading
 
 import httpx
 import pytest
+import torch
 from click.testing import CliRunner
 
 from ml_backend.command import models, serve
-from ml_backend.serving import bind, warm_up
+from ml_backend.serving import bind, limit_threads, warm_up
+from ml_backend.settings import Settings
 from segstudio.errors import SegstudioError
 
 SERVE = [sys.executable, "-c", "from segstudio.cli import main; main()", "serve"]
@@ -30,7 +32,7 @@ def test_a_server_serves_until_it_is_told_to_stop(tmp_path):
         env=environment,
         text=True,
     )
-    watchdog = threading.Timer(60, process.kill)
+    watchdog = threading.Timer(300, process.kill)
     watchdog.start()
     try:
         assert process.stderr is not None
@@ -89,6 +91,20 @@ def test_the_port_stays_closed_until_the_server_listens():
 def test_warming_up_runs_the_engine_once(drawing_engine):
     warm_up(drawing_engine)
     assert (len(drawing_engine.encoded), len(drawing_engine.prompts)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [({"model": "tiny"}, 1), ({"model": "tiny", "threads": 2}, 2), ({"model": "vit_b"}, 3)],
+)
+def test_the_small_model_computes_in_one_thread_unless_told(settings, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        limit_threads(Settings(**settings))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_models_are_listed_with_what_is_here(tmp_path):
