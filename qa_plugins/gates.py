@@ -150,7 +150,7 @@ def parse_gates(text: str, *, source: str = "gates") -> GateSet:
     """Read gates from YAML.
 
     >>> parse_gates("gates: [{metric: miou, threshold: 0.9}]").gates[0].name
-    'batch miou at least 0.9'
+    'Mean IoU at least 0.9'
     """
     try:
         document = yaml.safe_load(text)
@@ -390,9 +390,12 @@ def _default_name(
     threshold: float,
     where: tuple[tuple[str, str], ...],
 ) -> str:
-    subject = {"batch": "batch", "class": class_name or "every class", "annotator": "everybody"}
+    base, _, averaging = metric.partition(".")
+    words = _WORDS["iou" if base == "miou" else base]
+    words = f"Mean {words}" if scope != "class" else f"{words} of {class_name or 'every class'}"
+    how = " per image" if averaging == "per_image" else ""
     limits = "".join(f", {key}={value}" for key, value in where)
-    return f"{subject[scope]} {metric} at least {threshold:g}{limits}"
+    return f"{words}{how} at least {threshold:g}{limits}"
 
 
 def _number(entry: Mapping[str, Any], key: str, source: str) -> float:

@@ -1,0 +1,106 @@
+"""`segstudio qa` against a real Label Studio: read, write back, the saved tab."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from click.testing import CliRunner, Result
+
+from qa_plugins.command import qa
+from qa_plugins.write_back import TAB_TITLE
+from segstudio.client import connect
+from tests.qa_plugins.qa_tasks import CONFIG_XML, annotation, raw_task
+
+if TYPE_CHECKING:
+    from tests.conftest import RunningLabelStudio
+
+FULL = np.ones((20, 20))
+
+
+def upper(rows: int) -> np.ndarray:
+    array = np.zeros((20, 20))
+    array[:rows] = 1
+    return array
+
+
+def annotators(client: Any, count: int) -> list[int]:
+    return [
+        client.users.create(username=f"qa{k}", email=f"qa-{k}@example.org").id for k in range(count)
+    ]
+
+
+def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
+    label_studio: RunningLabelStudio, project_factory: Callable[..., Any], tmp_path: Path
+) -> None:
+    sdk = label_studio.sdk()
+    project = project_factory(CONFIG_XML, title="qa write-back")
+    first, second = annotators(sdk, 2)
+    tasks = []
+    for number, rows in enumerate((20, 4, 12), start=1):
+        task = raw_task(
+            number,
+            [annotation(1, first, [("car", FULL)]), annotation(2, second, [("car", upper(rows))])],
+        )
+        tasks.append({"data": task["data"], "meta": {"own": number}, "annotations": [
+            {"completed_by": one["completed_by"], "result": one["result"], "ground_truth": False}
+            for one in task["annotations"]
+        ]})  # fmt: skip
+    sdk.projects.import_tasks(id=project.id, request=tasks)
+
+    def run(*options: str) -> Result:
+        return CliRunner().invoke(
+            qa,
+            ["agreement", f"project:{project.id}", "--out", str(tmp_path), "--workers", "1",
+             "--url", label_studio.url, "--api-key", label_studio.api_key, *options],
+            catch_exceptions=False,
+        )  # fmt: skip
+
+    dry = run("--write-back", "--dry-run")
+    assert "3 tasks would be written" in dry.output
+    assert run("--write-back", "--gates", "miou-0.84").exit_code == 0  # three tasks: not judged
+    client = connect(label_studio.url, label_studio.api_key)
+    stored = {task.data["image"]: task for task in sdk.tasks.list(project=project.id, fields="all")}
+    assert [stored[f"{n:03}.png"].data["qa_miou"] for n in (1, 2, 3)] == [1.0, 0.2, 0.6]
+    assert stored["002.png"].data["qa_verdict"] == "rework"
+    assert stored["002.png"].meta["own"] == 2
+    assert stored["002.png"].meta["segstudio"]["agreement"]["classes"] == {"car": 0.2}
+    written = json.dumps([task.meta for task in stored.values()])
+    assert "qa-0@example.org" not in written
+
+    views = client.get_json("/api/dm/views/", project=project.id)
+    tab = [view for view in views if view["data"]["title"] == TAB_TITLE]
+    assert len(tab) == 1
+    listed = client.get_json("/api/tasks/", view=tab[0]["id"], project=project.id)["tasks"]
+    assert [task["data"]["image"] for task in listed] == ["002.png", "003.png"]
+
+    again = run("--write-back")
+    assert "0 tasks written, 3 already up to date" in again.output
+    views = client.get_json("/api/dm/views/", project=project.id)
+    assert sum(view["data"]["title"] == TAB_TITLE for view in views) == 1
+
+
+def test_names_come_from_the_server_when_asked_for(
+    label_studio: RunningLabelStudio, project_factory: Callable[..., Any], tmp_path: Path
+) -> None:
+    sdk = label_studio.sdk()
+    project = project_factory(CONFIG_XML, title="qa names")
+    people = [sdk.users.create(username=f"n{k}", email=f"name-{k}@example.org").id for k in "ab"]
+    task = {
+        "data": {"image": "a.png"},
+        "annotations": [
+            {"completed_by": person, "result": annotation(1, person, [("car", FULL)])["result"],
+             "ground_truth": False}
+            for person in people
+        ],
+    }  # fmt: skip
+    sdk.projects.import_tasks(id=project.id, request=[task])
+    arguments = ["agreement", f"project:{project.id}", "--out", str(tmp_path), "--workers", "1",
+                 "--url", label_studio.url, "--api-key", label_studio.api_key]  # fmt: skip
+    for options, shown in (([], False), (["--names"], True)):
+        result = CliRunner().invoke(qa, arguments + options, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert ("name-a@example.org" in (tmp_path / "qa.html").read_text()) is shown
