@@ -12,6 +12,7 @@ the stream to runs and never makes the image, so a header cannot ask for memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def encode(mask: Mask | NDArray[np.generic]) -> list[int]:
     return list(kernels.brush_encode(mask.runs, pixels))
 
 
-def _as_bytes(rle: Sequence[int] | bytes | NDArray[np.uint8]) -> bytes:
+def _as_bytes(rle: Any) -> bytes:
     if isinstance(rle, bytes):
         return rle
     if isinstance(rle, np.ndarray):

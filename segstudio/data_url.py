@@ -76,7 +76,7 @@ def _content(data_url: str) -> bytes:
 def _is_on(image: Image.Image, by_alpha: bool) -> NDArray[np.bool_]:
     has_alpha = "A" in image.mode or "transparency" in image.info
     if not has_alpha and image.mode in ("1", "L", "I", "I;16", "I;16B"):
-        return np.asarray(image, dtype=np.int64) != 0
+        return np.asarray(image, dtype=np.int64).astype(np.bool_)
     pixels: NDArray[np.uint8] = np.asarray(image.convert("RGBA"))
     opaque = pixels[..., 3] > 0
     if by_alpha and not opaque.all():

@@ -6,7 +6,8 @@ centre that rounding could decide, the side is found with exact arithmetic inste
 and products after Dekker 1971 and Shewchuk 1997).
 """
 
-# mypy: disable-error-code="no-any-return, assignment"
+# numba tells numpy scalars from ints; mypy need not:
+# mypy: disable-error-code="no-any-return, assignment, return-value"
 
 from __future__ import annotations
 
