@@ -40,12 +40,10 @@ def demo(
     started = time.monotonic()
     options = DemoOptions(out_dir, label_studio_venv or default_label_studio_venv(), port)
     with terminate_like_interrupt(), running_demo(options) as state:
-        say(f"All done in {time.monotonic() - started:.0f} s.")
-        print_summary(state, stays_up=not exit_when_done)
-        if exit_when_done:
-            return
         try:
-            while True:
+            say(f"All done in {time.monotonic() - started:.0f} s.")
+            print_summary(state, stays_up=not exit_when_done)
+            while not exit_when_done:
                 state.require_running()
                 time.sleep(1.0)
         except KeyboardInterrupt:
