@@ -19,6 +19,7 @@ def print_summary(state: DemoState, *, stays_up: bool) -> None:
     if console.width < SHORTEST_WIDTH and not console.is_terminal:
         console = Console(highlight=False, width=SHORTEST_WIDTH)
     console.print(summary_table(state, stays_up=stays_up))
+    console.file.flush()  # a pipe would keep the table until the demo ends
 
 
 def summary_table(state: DemoState, *, stays_up: bool) -> Table:
