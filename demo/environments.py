@@ -110,6 +110,8 @@ def _pip_install(
     report: Report,
 ) -> None:
     command = [str(environment_python), "-m", "pip", "install", "--no-input"]
+    # Compiling what is never imported takes longer than unpacking; Python compiles on import.
+    command += ["--no-compile"]
     command += ["--progress-bar", "off", "--disable-pip-version-check", "--retries", "3"]
     process = subprocess.Popen(  # noqa: S603 - pip of our own environment
         [*command, *arguments],

@@ -34,7 +34,7 @@ def summary_table(state: DemoState, *, stays_up: bool) -> Table:
     end = (
         "Ctrl-C stops all of it; the next start reuses what is there."
         if stays_up
-        else "All of it has been stopped; start it without --exit to click through it."
+        else "With --exit all of it stops now; start it without --exit to click through it."
     )
     table.add_row("To end", end)
     return table
@@ -75,7 +75,7 @@ def _log_ins(state: DemoState) -> list[tuple[str, str]]:
 
 
 def _outputs(state: DemoState) -> list[tuple[str, str]]:
-    rows = [("Photos", escape(str(state.options.out_dir / "photos")))]
+    rows = [("Photos", escape(str(state.options.out_dir.absolute() / "photos")))]
     rows += [
         (f"Export {name}", f"{escape(str(folder))} [dim]annotator 1's annotations[/]")
         for name, folder in state.exports.items()
