@@ -20,21 +20,19 @@ def boundary_rules_text(taxonomy: Taxonomy) -> str:
 def boundary_rules_html(taxonomy: Taxonomy) -> str:
     """Write the boundary rules as HTML for a project's labelling instructions.
 
-    Everything from the taxonomy is escaped; colours are inline styles, the only kind that the
-    editor's instruction panel keeps.
+    A table, one row a class. Everything from the taxonomy is escaped. Colours are `bgcolor`
+    attributes of their cells: Label Studio's server strips `style` from instructions.
     """
     rows = []
     for one in taxonomy.classes:
-        swatch = (
-            f'<span style="background:{format_color(one.color)};padding:0 8px;'
-            'margin-right:6px">&nbsp;</span>'
-        )
         rule = html.escape(one.boundary_rule or "no rule written yet.")
         rows.append(
-            f"<li>{swatch}<b>{html.escape(one.name)}</b> "
-            f"<i>({html.escape(_kind_words(one))})</i>: {rule}</li>"
+            f'<tr><td bgcolor="{format_color(one.color)}">&nbsp;&nbsp;&nbsp;</td>'
+            f"<td><b>{html.escape(one.name)}</b> <i>({html.escape(_kind_words(one))})</i></td>"
+            f"<td>{rule}</td></tr>"
         )
-    return f"<h3>{html.escape(taxonomy.name)}</h3>\n<ul>\n" + "\n".join(rows) + "\n</ul>\n"
+    table = "\n".join(rows)
+    return f"<h3>{html.escape(taxonomy.name)}</h3>\n<table>\n{table}\n</table>\n"
 
 
 def _kind_words(one: SegmentClass) -> str:

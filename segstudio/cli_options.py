@@ -48,6 +48,7 @@ class SourceOptions:
     until: datetime | None = None
     min_annotations: int = 0
     tab: int | None = None
+    only_complete: bool = False
 
     def open(self) -> Source:
         """Open the source with every filter applied; see `segstudio.source.open_source`."""
@@ -68,6 +69,7 @@ class SourceOptions:
                 batch=self.batch,
                 min_annotations=self.min_annotations,
                 tab=self.tab,
+                only_complete=self.only_complete,
             ),
         )
         return source
@@ -135,7 +137,7 @@ def batch_option(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def filter_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --task, --annotator, --since, --until, --min-annotations and --tab."""
+    """Add --task, --annotator, --since, --until, --min-annotations, --complete and --tab."""
     when = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
     options = (
         click.option("--task", "task_ids", type=int, multiple=True, help="Only this task id."),
@@ -149,6 +151,12 @@ def filter_options(command: Callable[P, R]) -> Callable[P, R]:
             type=click.IntRange(min=0),
             default=0,
             help="Only tasks with at least so many submitted annotations.",
+        ),
+        click.option(
+            "--complete",
+            "only_complete",
+            is_flag=True,
+            help="Only tasks that have all the annotations they are to get.",
         ),
         click.option("--tab", type=int, help="Only the tasks of this Data Manager tab (server)."),
     )

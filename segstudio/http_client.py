@@ -27,6 +27,9 @@ TokenKind = Literal["personal-access", "access", "legacy"]
 MAX_ATTEMPTS = 5
 ATTEMPTS_EXTENSION = "segstudio_attempts"
 """Key of a request's `extensions` that asks for another number of attempts."""
+RECONNECT_ATTEMPTS = 8
+"""How often a server that has answered before is tried while it refuses connections: it restarts,
+which takes it seconds to a minute."""
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
@@ -38,45 +41,68 @@ _REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELE
 _REFRESH_BEFORE_EXPIRY_S = 30.0
 
 
+class TokenRefreshError(httpx.TransportError):
+    """The server answered a request for an access token with 429 or 5xx: worth another try."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(f"the server answered {response.status_code} when asked for a token")
+        self.retry_after_s = _retry_after_s(response)
+
+
 class RetryingClient(httpx.Client):
     """An httpx client that tries again after 429, 5xx, time-outs and lost connections.
 
     It waits as long as `Retry-After` says (at most 60 s), else with doubling, jittered delays,
-    and gives up after 5 attempts with the last answer or error. A request that may already have
-    been carried out and is not repeatable (POST) is sent once.
+    and gives up after 5 attempts with the last answer or error. A server that refuses connections
+    gets one quick second try, for its address may be wrong; one that has answered before gets
+    about a minute, for it restarts. A request that may already have been carried out and is not
+    repeatable (POST) is sent once.
     """
 
     sleep: Callable[[float], None] = staticmethod(time.sleep)
+    has_answered = False
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request, trying again where that is safe and may help."""
         attempts = int(request.extensions.get(ATTEMPTS_EXTENSION, MAX_ATTEMPTS))
         replayable = isinstance(request.stream, httpx.ByteStream)
         repeatable = request.method in _REPEATABLE_METHODS
-        for attempt in range(1, attempts + 1):
-            last = attempt == attempts or not replayable
+        tried = refused = 0
+        while True:
+            last = tried + 1 >= attempts or not replayable
             try:
                 response = super().send(request, **options)
+            except httpx.ConnectError:
+                refused += 1
+                most = RECONNECT_ATTEMPTS if self.has_answered else 2
+                if attempts == 1 or refused >= most or not replayable:
+                    raise
+                reason, delay_s = f"no connection ({refused} of {most})", _back_off_s(refused)
             except (httpx.ConnectTimeout, httpx.PoolTimeout):
+                tried += 1
                 if last:
                     raise
-                reason, delay_s = "time-out", _back_off_s(attempt)
-            except httpx.ConnectError:
-                # Refused or unknown host: one quick second try, for a server that restarts.
-                if last or attempt >= 2:
+                reason, delay_s = "time-out", _back_off_s(tried)
+            except TokenRefreshError as error:
+                # The request itself has not been carried out, whatever its method.
+                tried += 1
+                if last:
                     raise
-                reason, delay_s = "no connection", _back_off_s(attempt)
+                reason, delay_s = "no access token", error.retry_after_s or _back_off_s(tried)
             except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
+                tried += 1
                 if last or not repeatable:
                     raise
-                reason, delay_s = "connection lost", _back_off_s(attempt)
+                reason, delay_s = "connection lost", _back_off_s(tried)
             else:
+                tried += 1
+                self.has_answered = True
                 retried = _RETRIED_STATUSES if repeatable else _RETRIED_STATUSES_OF_POST
                 if response.status_code not in retried or last:
                     return response
                 reason = f"status {response.status_code}"
                 asked_s = _retry_after_s(response)
-                delay_s = asked_s if asked_s is not None else _back_off_s(attempt)
+                delay_s = asked_s if asked_s is not None else _back_off_s(tried)
                 response.close()
             logger.info(
                 "%s %s: %s; again in %.1f s (attempt %d of %d)",
@@ -84,11 +110,10 @@ class RetryingClient(httpx.Client):
                 request.url.path,
                 reason,
                 delay_s,
-                attempt + 1,
+                tried + 1,
                 attempts,
             )
             self.sleep(delay_s)
-        raise AssertionError("the last attempt returns or raises")
 
 
 class TokenAuth(httpx.Auth):
@@ -146,6 +171,8 @@ class TokenAuth(httpx.Auth):
                 "and set LABEL_STUDIO_API_KEY.",
                 response.status_code,
             )
+        if response.status_code in _RETRIED_STATUSES:
+            raise TokenRefreshError(response)
         try:
             access = response.json()["access"] if response.status_code == 200 else None
         except (ValueError, KeyError, TypeError):

@@ -9,10 +9,11 @@ import numpy as np
 
 from segstudio import brush_rle
 from segstudio.data_url import encode_mask_image
+from segstudio.ellipses import mask_ellipse
 from segstudio.masks import Mask
 from segstudio.polygons import Ring, keyhole_ring, mask_polygons, mask_rectangle
 
-ValueKind = Literal["brush", "bitmask", "polygon", "rectangle"]
+ValueKind = Literal["brush", "bitmask", "polygon", "rectangle", "ellipse"]
 
 
 def mask_to_value(
@@ -27,7 +28,8 @@ def mask_to_value(
     Brush and bitmask hold any mask. A polygon holds any mask as well: Label Studio's polygons are
     one ring, so holes and further parts hang on it by bridges without width, which enclose no
     pixel; with `tolerance_px` 0 the polygon gives back the very mask. A rectangle is the mask's
-    bounding box and holds nothing else.
+    bounding box and an ellipse the one of the mask's centre, directions and area; they hold
+    nothing else.
 
     Args:
         mask: the mask; its size is the region's original size.
@@ -64,8 +66,19 @@ def mask_to_value(
             "height": 100.0 * box_height_px / mask.height_px,
             "rotation": 0,
         }
+    elif kind == "ellipse":
+        x_px, y_px, radius_x_px, radius_y_px, rotation_deg = mask_ellipse(mask)
+        value = {
+            "x": 100.0 * x_px / mask.width_px,
+            "y": 100.0 * y_px / mask.height_px,
+            "radiusX": 100.0 * radius_x_px / mask.width_px,
+            "radiusY": 100.0 * radius_y_px / mask.height_px,
+            "rotation": rotation_deg,
+        }
     else:
-        raise ValueError(f"A mask becomes a brush, bitmask, polygon or rectangle, not {kind!r}.")
+        raise ValueError(
+            f"A mask becomes a brush, bitmask, polygon, rectangle or ellipse, not {kind!r}."
+        )
     if labels is not None:
         value[f"{kind}labels"] = list(labels)
     return value

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
 from segstudio.client import Client
 from segstudio.errors import ServerError, SourceError
 from segstudio.label_config import LabelConfig, parse_label_config
@@ -15,6 +17,7 @@ from segstudio.source import TaskFilter, parse_and_filter
 from segstudio.tasks import Problem, Task
 
 PAGE_TASKS: Final = 100
+_SHRINK: Final = 5  # 100, 20, 4: a tab's pages of each size end where larger ones end
 _ID_FILTERS_A_PAGE: Final = 50
 # A page is to stay below what parses to some 200 MB: brush strokes make long lists.
 _LARGE_PAGE_BYTES: Final = 32 * 1024 * 1024
@@ -26,6 +29,8 @@ class ServerSource:
 
     Tasks come in the order of their ids, each page asking for those after the last id seen, so
     that tasks created or deleted meanwhile shift nothing; a tab's tasks come in the tab's order.
+    A page that the server fails on is asked for again, then in smaller pieces (five tasks, then
+    one, where it was a hundred); a server that restarts meanwhile is waited for.
     """
 
     taxonomy_path: Path | None = None
@@ -61,7 +66,8 @@ class ServerSource:
         """Yield the tasks that pass the filters.
 
         Args:
-            start_after: continue after this task id, for a pass that was cut short.
+            start_after: continue after this task id, for a pass that was cut short; a tab, which
+                has an order of its own, starts from its beginning.
 
         Raises:
             ServerError: after several tries; names the last task that was read.
@@ -73,7 +79,8 @@ class ServerSource:
 
     def count(self) -> int | None:
         """Return the number of tasks, or None where filters that run here decide."""
-        if self._filters.selects_annotations or self._filters.batch is not None:
+        decided_here = self._filters.batch is not None or self._filters.only_complete
+        if decided_here or self._filters.selects_annotations:
             return None
         if self._filters.task_ids is not None:
             return None if self._filters.tab is not None else len(self._filters.task_ids)
@@ -91,16 +98,26 @@ class ServerSource:
         if self._filters.tab is not None:
             yield from self._tab_tasks(self._filters.tab)
         elif self._filters.task_ids is not None:
-            wanted = sorted(one for one in self._filters.task_ids if one > start_after)
-            for first in range(0, len(wanted), _ID_FILTERS_A_PAGE):
-                ids = wanted[first : first + _ID_FILTERS_A_PAGE]
-                query = self._query("or", [_number_filter("id", "equal", one) for one in ids])
-                page, _ = self._page({"page_size": len(ids), "fields": "all", "query": query})
-                found = page["tasks"]
-                self._report_missing(ids, found)
-                yield from found
+            yield from self._named_tasks(
+                sorted(one for one in self._filters.task_ids if one > start_after)
+            )
         else:
             yield from self._tasks_by_id(start_after)
+
+    def _named_tasks(self, wanted: list[int]) -> Iterator[Any]:
+        page_tasks, first = _ID_FILTERS_A_PAGE, 0
+        while first < len(wanted):
+            ids = wanted[first : first + page_tasks]
+            query = self._query("or", [_number_filter("id", "equal", one) for one in ids])
+            try:
+                page, _ = self._page({"page_size": len(ids), "fields": "all", "query": query})
+            except ServerError as error:
+                page_tasks = self._smaller_page(len(ids), error, f"{first} of {len(wanted)} tasks")
+                continue
+            found = page["tasks"]
+            self._report_missing(ids, found)
+            yield from found
+            first += len(ids)
 
     def _tasks_by_id(self, last_id: int) -> Iterator[Any]:
         page_tasks = PAGE_TASKS
@@ -110,14 +127,8 @@ class ServerSource:
             try:
                 page, size_bytes = self._page(params)
             except ServerError as error:
-                too_heavy = error.status is None or error.status >= 500
-                if too_heavy and page_tasks > 1:
-                    page_tasks = max(1, page_tasks // 4)
-                    continue
-                raise ServerError(
-                    f"{error} The tasks of {self.description} up to id {last_id} have been read.",
-                    error.status,
-                ) from error
+                page_tasks = self._smaller_page(page_tasks, error, f"The tasks up to id {last_id}")
+                continue
             tasks = page["tasks"]
             yield from tasks
             ids = [one["id"] for one in tasks if isinstance(one, dict) and "id" in one]
@@ -130,17 +141,32 @@ class ServerSource:
                 page_tasks = min(PAGE_TASKS, page_tasks * 2)
 
     def _tab_tasks(self, tab: int) -> Iterator[Any]:
-        number, seen, total = 1, 0, 1
+        page_tasks, seen, total = PAGE_TASKS, 0, 1
         while seen < total:
-            page, _ = self._page(
-                {"page_size": PAGE_TASKS, "page": number, "fields": "all", "view": tab}
-            )
+            number = seen // page_tasks + 1
+            params = {"page_size": page_tasks, "page": number, "fields": "all", "view": tab}
+            try:
+                page, _ = self._page(params)
+            except ServerError as error:
+                smaller = self._smaller_page(page_tasks, error, f"{seen} tasks")
+                # Pages are counted in their own size: it must divide what has been seen.
+                page_tasks = smaller if seen % smaller == 0 else 1
+                continue
             total, tasks = page["total"], page["tasks"]
             if not tasks:
                 return
             yield from tasks
             seen += len(tasks)
-            number += 1
+
+    def _smaller_page(self, page_tasks: int, error: ServerError, have_been_read: str) -> int:
+        """Return a page size that the server may manage after this error, or raise it."""
+        is_away = isinstance(error.__cause__, httpx.ConnectError)
+        too_heavy = error.status is None or error.status >= 500
+        if too_heavy and not is_away and page_tasks > 1:
+            return max(1, page_tasks // _SHRINK)
+        raise ServerError(
+            f"{error} {have_been_read} of {self.description} have been read.", error.status
+        ) from error
 
     def _page(self, params: dict[str, Any]) -> tuple[dict[str, Any], int]:
         tab = self._filters.tab

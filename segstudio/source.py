@@ -73,6 +73,9 @@ class TaskFilter:
         batch: "KEY=VALUE": only tasks whose `data[KEY]` is VALUE (as text or as JSON).
         min_annotations: only tasks with at least so many submitted annotations left.
         tab: only the tasks of this Data Manager tab (server only).
+        only_complete: only tasks with all the annotations they are to get: those that Label
+            Studio calls labelled, or, in files that do not say so, those with as many submitted
+            annotations as their overlap (1 where that is not said either).
     """
 
     task_ids: frozenset[int] | None = None
@@ -82,6 +85,7 @@ class TaskFilter:
     batch: str | None = None
     min_annotations: int = 0
     tab: int | None = None
+    only_complete: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a batch that is no KEY=VALUE and dates without a zone."""
@@ -111,14 +115,15 @@ class TaskFilter:
 
     def apply(self, task: Task) -> Task | None:
         """Return the task with the annotations that pass, or None when it does not pass."""
+        if self.only_complete and not _is_complete(task):
+            return None
         if self.selects_annotations:
             kept = tuple(one for one in task.annotations if self._wants_annotation(one))
             if not kept:
                 return None
             if len(kept) < len(task.annotations):
                 task = replace(task, annotations=kept)
-        submitted = sum(not one.was_cancelled for one in task.annotations)
-        return task if submitted >= self.min_annotations else None
+        return task if _submitted(task) >= self.min_annotations else None
 
     def _wants_annotation(self, annotation: Annotation) -> bool:
         if self.annotators is not None and annotation.completed_by not in self.annotators:
@@ -131,6 +136,16 @@ class TaskFilter:
         too_early = self.since is not None and changed < self.since
         too_late = self.until is not None and changed >= self.until
         return not (too_early or too_late)
+
+
+def _submitted(task: Task) -> int:
+    return sum(not one.was_cancelled for one in task.annotations)
+
+
+def _is_complete(task: Task) -> bool:
+    if task.is_labeled is not None:
+        return task.is_labeled
+    return _submitted(task) >= max(1, task.overlap or 1)
 
 
 def open_source(

@@ -25,12 +25,14 @@ class Answer:
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    is_cut: bool = False
+    """Break the connection in the middle of the body."""
 
 
 class FakeServer:
     """`with FakeServer(answer) as server:`; `answer(asked)` returns an Answer or JSON."""
 
-    def __init__(self, answer: Callable[[Asked], Any]) -> None:
+    def __init__(self, answer: Callable[[Asked], Any], port: int = 0) -> None:
         self.asked: list[Asked] = []
         fake = self
 
@@ -58,15 +60,16 @@ class FakeServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(content[: len(content) // 2] if reply.is_cut else content)
 
             do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
 
             def log_message(self, *_args: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = self._http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> FakeServer:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()

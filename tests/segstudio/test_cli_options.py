@@ -10,7 +10,12 @@ from click.testing import CliRunner
 from segstudio.cli_options import SourceOptions, compute_options, source_options
 
 TASKS = [
-    {"id": n, "data": {"batch": n % 2}, "annotations": [{"completed_by": n, "result": []}]}
+    {
+        "id": n,
+        "data": {"batch": n % 2},
+        "annotations": [{"completed_by": n, "result": []}],
+        "overlap": 1 + n // 3,
+    }
     for n in range(1, 5)
 ]
 
@@ -31,6 +36,7 @@ def ids(source: SourceOptions, workers, cluster):
         (["--annotator", "3"], [3]),
         (["--batch", "batch=1"], [1, 3]),
         (["--min-annotations", "2"], []),
+        (["--complete"], [1, 2]),
     ],
 )
 def test_filters_reach_the_source(tmp_path, options, kept):

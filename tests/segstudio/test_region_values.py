@@ -74,7 +74,7 @@ def test_a_tolerance_makes_polygons_shorter() -> None:
     assert len(simple["points"]) < len(exact["points"]) / 4
 
 
-@pytest.mark.parametrize("kind", ["brush", "bitmask", "polygon", "rectangle"])
+@pytest.mark.parametrize("kind", ["brush", "bitmask", "polygon", "rectangle", "ellipse"])
 def test_an_empty_mask_is_no_region(kind: Any) -> None:
     with pytest.raises(ValueError, match=f"empty mask cannot be a {kind}"):
         mask_to_value(Mask.empty(4, 4), kind)

@@ -1,6 +1,8 @@
 """Tasks from a server: pages, filters, resumption; against a scripted server and a real one."""
 
+import base64
 import json
+import time
 
 import pytest
 
@@ -76,11 +78,112 @@ def test_a_server_that_stays_broken_says_how_far_reading_came():
     with (
         FakeServer(fake) as server,
         connect(server.url, TOKEN) as client,
-        pytest.raises(ServerError, match="up to id 4 have been read"),
+        pytest.raises(ServerError, match=r"up to id 4 of project 1 at http.* have been read"),
     ):
         for task in open_source("project:1", client=client).tasks():
             seen.append(task.id)
     assert seen == [1, 2, 3, 4]
+
+
+class TabOrNamed(FakeProject):
+    """The same tasks for a tab and for named ids; pages of a tab are counted from 1."""
+
+    def __call__(self, asked):
+        size = int(asked.query["page_size"])
+        if size > self.heaviest:
+            return Answer(504, {"detail": "too slow"})
+        if "view" in asked.query:
+            first = (int(asked.query["page"]) - 1) * size
+            found = self.ids[first : first + size]
+        else:
+            items = json.loads(asked.query["query"])["filters"]["items"]
+            found = [one for one in self.ids if one in {item["value"] for item in items}]
+        self.pages.append(len(found))
+        return {"tasks": [{"id": one, "data": {}} for one in found], "total": len(self.ids)}
+
+
+@pytest.mark.parametrize("filters", [{"tab": 7}, {"task_ids": frozenset({5, 3, 1, 9, 7})}])
+@pytest.mark.parametrize(("heaviest", "pages"), [(100, 1), (20, 1), (1, 5)])
+def test_tabs_and_named_tasks_come_in_smaller_pages_too(monkeypatch, filters, heaviest, pages):
+    monkeypatch.setattr(server_source, "PAGE_TASKS", 100)
+    fake = TabOrNamed([1, 3, 5, 7, 9], heaviest=heaviest)
+    assert read(fake, **filters) == [1, 3, 5, 7, 9]
+    assert len(fake.pages) == pages
+
+
+def test_a_connection_that_breaks_within_a_page_loses_and_doubles_nothing():
+    project, asked_pages = FakeProject(list(range(1, 10))), []
+
+    def answer(asked):
+        asked_pages.append(asked)
+        return Answer(body=project(asked), is_cut=len(asked_pages) in (2, 3))
+
+    assert read(answer) == list(range(1, 10))
+    assert len(asked_pages) == 5
+
+
+def test_a_server_that_restarts_between_two_pages_is_waited_for(monkeypatch):
+    project, delays_s = FakeProject(list(range(1, 10))), []
+    first = FakeServer(project)
+    second = None
+
+    def sleep(delay_s):
+        nonlocal second
+        delays_s.append(delay_s)
+        if len(delays_s) == 6:
+            second = FakeServer(project, port=first.port)
+            second.__enter__()
+
+    monkeypatch.setattr(RetryingClient, "sleep", staticmethod(sleep))
+    with first, connect(first.url, TOKEN) as client:
+        tasks = open_source("project:1", client=client).tasks()
+        seen = [next(tasks).id for _ in range(4)]
+        first.__exit__()
+        try:
+            seen += [task.id for task in tasks]
+        finally:
+            if second is not None:
+                second.__exit__()
+    assert seen == list(range(1, 10))
+    assert 20 < sum(delays_s) < 60
+
+
+def test_a_server_that_never_comes_back_is_given_up_once_and_reading_can_go_on_later():
+    project = FakeProject(list(range(1, 10)))
+    with FakeServer(project) as server, connect(server.url, TOKEN) as client:
+        tasks = open_source("project:1", client=client).tasks()
+        seen = [next(tasks).id for _ in range(4)]
+        server.__exit__()
+        with pytest.raises(ServerError, match=r"Nothing answers.*up to id 4 of project 1"):
+            next(tasks)
+    assert seen + read(project, start_after=seen[-1]) == list(range(1, 10))
+
+
+def test_an_access_token_that_ends_between_two_pages_is_renewed():
+    project, issued = FakeProject(list(range(1, 10))), []
+
+    def answer(asked):
+        if asked.path == "/api/token/refresh/":
+            issued.append(f"{jwt(n=len(issued))}")
+            busy = len(issued) in (2, 3)  # the server is busy when the token ends
+            return Answer(503, {}) if busy else {"access": issued[-1]}
+        if asked.headers["authorization"] != f"Bearer {issued[-1]}" or len(project.pages) == 2:
+            project.pages.append("refused")
+            return Answer(401, {"detail": "Given token not valid"})
+        return project(asked)
+
+    with FakeServer(answer) as server, connect(server.url, jwt(token_type="refresh")) as client:
+        source = open_source("project:1", client=client)
+        assert [task.id for task in source.tasks()] == list(range(1, 10))
+    assert project.pages[:3] == [(0, 4), (4, 4), "refused"]
+    assert len(issued) == 4
+
+
+def jwt(**claims):
+    claims = {"exp": time.time() + 300, **claims}
+    parts = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=")
+             for one in ({"alg": "HS256"}, claims)]  # fmt: skip
+    return ".".join([*parts, "c2lnbmF0dXJl"])
 
 
 @pytest.fixture

@@ -55,6 +55,30 @@ def test_filters_keep_tasks_and_annotations(filters, kept):
 
 
 @pytest.mark.parametrize(
+    ("said", "annotations", "is_kept"),
+    [
+        ({"is_labeled": True, "overlap": 3}, [annotation(1)], True),
+        ({"is_labeled": False, "overlap": 1}, [annotation(1), annotation(2)], False),
+        ({"overlap": 2}, [annotation(1)], False),
+        ({"overlap": 2}, [annotation(1), annotation(2)], True),
+        ({"overlap": 2}, [annotation(1), annotation(2, skipped=True)], False),
+        ({}, [annotation(1)], True),
+        ({}, [annotation(1, skipped=True)], False),
+        ({}, [], False),
+    ],
+)
+def test_only_complete_tasks_are_kept_on_request(said, annotations, is_kept):
+    raw = [{**task(1, *annotations), **said}]
+    for filters, expected in (
+        (TaskFilter(only_complete=True), is_kept),
+        # Whether a task is complete does not depend on whose work is looked at.
+        (TaskFilter(only_complete=True, annotators=frozenset({1})), is_kept),
+        (TaskFilter(), True),
+    ):
+        assert bool(list(parse_and_filter(raw, filters, [], "a list"))) is expected
+
+
+@pytest.mark.parametrize(
     ("bad", "sentence"),
     [
         ({"batch": "seven"}, "KEY=VALUE"),

@@ -256,7 +256,8 @@ def test_boundary_rules_name_every_class_and_escape_html() -> None:
     assert "<b>&lt;b&gt;</b>" in page
     assert "a &lt; b" in page
     assert "T &amp; co" in page
-    assert "#FF0000" in page
+    assert '<td bgcolor="#FF0000">' in page
+    assert "style" not in page
 
 
 @pytest.mark.parametrize(
