@@ -1,6 +1,6 @@
 """Measure the small SAM: unseen generated scenes beside GrabCut, the coins photo, any photo.
 
-    python -m ml_backend.weights.evaluate --scenes 200 --json figures.json
+    python -m ml_backend.weights.evaluate --scenes 100 --json figures.json
 
 All figures are IoU at the picture's own resolution through `SamPredictor`, as a user gets them:
 one click gives the mask with the best predicted score of three; a box and three clicks give the
@@ -238,7 +238,7 @@ def main() -> None:
     """Parse the command line, measure, print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--weights", type=Path, help="safetensors file (default: the shipped one)")
-    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (default 200)")
+    parser.add_argument("--scenes", type=int, default=100, help="held-out scenes (default 100)")
     parser.add_argument("--json", type=Path, help="write the summary here")
     parser.add_argument("--no-grabcut", action="store_true", help="leave the rival out")
     parser.add_argument("--photo", type=Path, help="also draw an overlay on this photo")
