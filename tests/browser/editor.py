@@ -116,12 +116,15 @@ class Editor:
     def _page_position(
         self, point_px: tuple[int, int], size_px: tuple[int, int]
     ) -> tuple[float, float]:
-        box = self._canvas().bounding_box()
-        assert box is not None
+        # The photo itself, not the canvas: the editor may have zoomed it past the canvas.
+        box = self._photo().evaluate("image => image.getBoundingClientRect().toJSON()")
         width_px, height_px = size_px
         x = box["x"] + (point_px[0] + 0.5) * box["width"] / width_px
         y = box["y"] + (point_px[1] + 0.5) * box["height"] / height_px
         return x, y
+
+    def _photo(self) -> Locator:
+        return self.page.locator('img[src^="blob:"]').first
 
     def _canvas(self) -> Locator:
         return self.page.locator(".konvajs-content canvas").first
@@ -131,7 +134,7 @@ class Editor:
         boxes: list[Any] = []
 
         def is_still() -> bool:
-            boxes.append(element.bounding_box())
-            return boxes[-1] is not None and boxes[-3:] == [boxes[-1]] * 3
+            boxes.append((element.bounding_box(), self._page_position((0, 0), (1, 1))))
+            return boxes[-1][0] is not None and boxes[-3:] == [boxes[-1]] * 3
 
         self.wait_for(is_still, "the photo at rest")
