@@ -25,8 +25,13 @@ def labels() -> None:
 def check(source: SourceOptions, strict: bool, as_json_text: bool) -> None:
     """List the labels that annotations use and the interface no longer has, with counts.
 
-    Exit code 0 whatever is found, with --strict 1 when something is lost.
+    With a taxonomy (--taxonomy, or the one beside an export file) also check that interface and
+    taxonomy have the same classes; one that either lacks is an error that names it.
+
+    Exit code 0 whatever is lost, with --strict 1.
     """
+    from segstudio.taxonomy import load_taxonomy, require_fit
+
     opened = source.open()
     config = opened.label_config
     use = count_labels(opened.tasks())
@@ -42,6 +47,9 @@ def check(source: SourceOptions, strict: bool, as_json_text: bool) -> None:
             f"{use.total_annotations} annotations of {use.total_tasks} tasks in "
             f"{opened.description}: {_lost_sentence(lost)}"
         )
+    taxonomy_path = source.taxonomy or opened.taxonomy_path
+    if taxonomy_path is not None:
+        require_fit(load_taxonomy(taxonomy_path), config)
     if strict and lost:
         raise click.exceptions.Exit(EXIT_GATE_FAILED)
 
@@ -68,18 +76,23 @@ def instructions(
     """Put the taxonomy's boundary rules into the project's labelling instructions.
 
     What stands in the instructions otherwise stays; a second call replaces the rules in place.
+    A class that the project's interface cannot draw, or a label without a class, is an error that
+    names it.
     """
     from segstudio.boundary_rules import boundary_rules_html
     from segstudio.client import connect
-    from segstudio.taxonomy import load_taxonomy
+    from segstudio.label_config import parse_label_config
+    from segstudio.taxonomy import load_taxonomy, require_fit
     from segstudio.writeback import write_instructions
 
     named = re.fullmatch(r"project:(\d+)", project)
     if named is None:
         raise UsageError(f"Instructions belong to a project on a server: project:3, not {project}.")
     project_id = int(named[1])
-    html = boundary_rules_html(load_taxonomy(taxonomy))
+    loaded = load_taxonomy(taxonomy)
+    html = boundary_rules_html(loaded)
     with connect(url, api_key, ca_bundle=ca_bundle, insecure=insecure) as client:
+        require_fit(loaded, parse_label_config(client.project(project_id)["label_config"]))
         changed = write_instructions(client, project_id, html, key="rules", dry_run=dry_run)
         where = f"the instructions of project {project_id} at {client.url}"
     if not changed:

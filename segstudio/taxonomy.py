@@ -231,6 +231,18 @@ def check_taxonomy(taxonomy: Taxonomy, config: LabelConfig) -> list[Problem]:
     return problems
 
 
+def require_fit(taxonomy: Taxonomy, config: LabelConfig) -> None:
+    """Refuse a taxonomy and a labelling interface of which one has a class the other lacks.
+
+    Raises:
+        TaxonomyError: names every such class and label, see `check_taxonomy`.
+    """
+    misfits = ("class-without-label", "label-without-class")
+    sentences = [one.message for one in check_taxonomy(taxonomy, config) if one.kind in misfits]
+    if sentences:
+        raise TaxonomyError(" ".join(sentences))
+
+
 def labels_without_class(taxonomy: Taxonomy, labels: Iterable[str]) -> tuple[str, ...]:
     """Return the labels that mean neither a class nor VOID, each once, in their order."""
     return tuple(dict.fromkeys(label for label in labels if not taxonomy.knows(label)))

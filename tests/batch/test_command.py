@@ -65,6 +65,26 @@ def test_a_derived_interface_is_said_to_be_one(run, export):
     assert "has no labelling interface beside it" in result.stderr
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_class_that_taxonomy_or_interface_lacks_is_an_error_that_names_it(run, tmp_path, beside):
+    export = tmp_path / "x.json"
+    export.write_text("[]")
+    (tmp_path / "x.label-config.xml").write_text(RENAMED)
+    taxonomy = tmp_path / ("x.taxonomy.yaml" if beside else "t.yaml")
+    flags = [] if beside else ["--taxonomy", taxonomy]
+    taxonomy.write_text(TAXONOMY)
+    assert run("check", export, *flags).exit_code == 0
+    taxonomy.write_text(TAXONOMY.replace("name: Auto", "name: Bus"))
+    result = run("check", export, *flags)
+    assert result.exit_code == 3
+    assert 'Class "Bus" of the taxonomy' in result.stderr
+    assert 'Label "Auto" of the labelling interface means no class' in result.stderr
+    taxonomy.write_text(TAXONOMY + "  - {id: 2, name: Auto}\n")
+    result = run("check", export, *flags)
+    assert result.exit_code == 3
+    assert 'the label "Auto" to class "Auto" and to class "Auto"' in result.stderr
+
+
 @pytest.mark.parametrize("project", ["3", "x.json", "project:x"])
 def test_instructions_need_a_project(run, tmp_path, project):
     taxonomy = tmp_path / "t.yaml"
@@ -84,4 +104,11 @@ def test_instructions_are_published_once_on_a_real_server(
     said = [run(*call, *more).output for more in (["--dry-run"], [], [])]
     assert ["would be put" in said[0], "stand in" in said[1], "already" in said[2]] == [True] * 3
     with connect(label_studio.url, label_studio.api_key) as client:
-        assert "Mirrors belong to it." in client.project(project.id)["expert_instruction"]
+        published = client.project(project.id)["expert_instruction"]
+    assert "Mirrors belong to it." in published
+    # The server strips styles and keeps this: the class has its colour where people read.
+    assert 'bgcolor="#FF0000"' in published
+    taxonomy.write_text(TAXONOMY + "  - {id: 2, name: Bus}\n")
+    refused = run(*call)
+    assert refused.exit_code == 3
+    assert 'Class "Bus"' in refused.output

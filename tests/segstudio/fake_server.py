@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,7 +34,9 @@ class Answer:
 class FakeServer:
     """`with FakeServer(answer) as server:`; `answer(asked)` returns an Answer or JSON."""
 
-    def __init__(self, answer: Callable[[Asked], Any], port: int = 0) -> None:
+    def __init__(
+        self, answer: Callable[[Asked], Any], port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.asked: list[Asked] = []
         fake = self
 
@@ -60,7 +64,8 @@ class FakeServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: len(content) // 2] if reply.is_cut else content)
+                with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
+                    self.wfile.write(content[: len(content) // 2] if reply.is_cut else content)
 
             do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
 
@@ -69,7 +74,9 @@ class FakeServer:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.port = self._http.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
 
     def __enter__(self) -> FakeServer:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()

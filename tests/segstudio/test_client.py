@@ -4,13 +4,18 @@ import base64
 import json
 import logging
 import pickle
+import shutil
+import ssl
+import subprocess
 import time
 
 import pytest
 
+from segstudio import http_client
 from segstudio.client import connect
 from segstudio.errors import ServerError, UsageError
 from segstudio.http_client import RetryingClient, token_kind
+from tests.conftest import missing
 from tests.segstudio.fake_server import Answer, FakeServer
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -212,6 +217,57 @@ def test_a_connection_that_cannot_be_is_refused_before_anything_is_sent(
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     with pytest.raises(UsageError, match=sentence):
         connect(url, key)
+
+
+def test_a_server_that_is_slow_once_is_asked_again(monkeypatch, slept):
+    monkeypatch.setattr(http_client, "TIMEOUT", 0.5)
+    asked_before = []
+
+    def answer(asked):
+        asked_before.append(asked)
+        if len(asked_before) <= 2:
+            time.sleep(1.5)
+        return {"ok": len(asked_before)}
+
+    with FakeServer(answer) as server, connect(server.url, LEGACY) as client:
+        assert client.get_json("/api/x")["ok"] >= 3
+        asked_before.clear()
+        with pytest.raises(ServerError, match="did not answer in time"):
+            client.request("POST", "/api/x", json={})
+    assert len(asked_before) == 1  # it may have been carried out
+    assert len(slept) == 2
+
+
+@pytest.fixture
+def secure_server(tmp_path):
+    """A server with a certificate that nobody has signed, and the file of that certificate."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        missing("openssl is not installed; it makes the certificate of this test.")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
+         "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with FakeServer(lambda _: {"ok": 1}, tls=context) as server:
+        yield server, certificate
+
+
+def test_certificates_are_checked_trusted_by_file_or_waived(secure_server, slept):
+    server, certificate = secure_server
+    with (
+        connect(server.url, LEGACY) as client,
+        pytest.raises(ServerError, match=r"is not trusted .*--ca-bundle"),
+    ):
+        client.get_json("/api/x")
+    assert server.asked == []  # no token went out
+    for options in ({"ca_bundle": str(certificate)}, {"insecure": True}):
+        with connect(server.url, LEGACY, **options) as client:
+            assert client.get_json("/api/x") == {"ok": 1}
 
 
 def test_a_missing_certificate_file_is_a_sentence():
