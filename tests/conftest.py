@@ -87,10 +87,12 @@ def label_studio_venv() -> Path:
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
     """A real, empty Label Studio, started once for the whole test session."""
     from demo.label_studio_server import ADMIN_EMAIL, LabelStudioServer, ensure_label_studio
+    from demo.processes import terminate_like_interrupt
 
     data_dir = tmp_path_factory.mktemp("label-studio")
     executable = ensure_label_studio(label_studio_venv())
-    with LabelStudioServer(executable, data_dir) as server:
+    # A test session that is terminated leaves no server behind.
+    with terminate_like_interrupt(), LabelStudioServer(executable, data_dir) as server:
         admin = server.account(ADMIN_EMAIL)
         yield RunningLabelStudio(server.url, server.api_key, admin.email, admin.password, server)
 
