@@ -19,6 +19,7 @@ ControlKind = Literal[
     "rating",
     "number",
     "taxonomy",
+    "datetime",
 ]
 
 AREA_KINDS: Final[frozenset[ControlKind]] = frozenset(
@@ -46,6 +47,7 @@ CONTROL_TAGS: Final[Mapping[str, tuple[str, ControlKind]]] = {
     "rating": ("Rating", "rating"),
     "number": ("Number", "number"),
     "taxonomy": ("Taxonomy", "taxonomy"),
+    "datetime": ("DateTime", "datetime"),
 }
 """Lower-case tag -> its documented spelling and the kind of control it is."""
 

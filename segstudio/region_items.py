@@ -1,4 +1,4 @@
-"""Regions back to Label Studio's `result` lists: what `segstudio.regions` reads, written."""
+"""Regions back to Label Studio's `result` lists: what `segstudio.result_lists` reads, written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segstudio.regions import Region
 
 # Where an answer's value lies, when it is not under the name of its type.
 _ANSWER_KEYS = {"textarea": "text"}
-_ANSWER_KINDS = frozenset({"choices", "textarea", "rating", "number", "taxonomy"})
+_ANSWER_KINDS = frozenset({"choices", "textarea", "rating", "number", "taxonomy", "datetime"})
 
 
 class RegionItemsError(ValueError):
@@ -18,7 +18,7 @@ class RegionItemsError(ValueError):
 
 
 def region_items(regions: Iterable[Region], config: LabelConfig) -> list[dict[str, Any]]:
-    """The items of a `result` list that `regions.parse_result` reads back as the same regions.
+    """The items of a `result` list that `result_lists.parse_result` reads back as the same regions.
 
     One item for the geometry, one for each plain `Labels` control that gives the region labels,
     one for each of its own answers. No region gives an empty list. Sizes, rotation, page, score,

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segstudio.regions import LOSS_KINDS, Problem, Region, RegionKind, parse_result
+from segstudio.regions import LOSS_KINDS, Problem, Region, RegionKind, is_number
+from segstudio.result_lists import parse_result
 
 __all__ = [
     "LOSS_KINDS",
@@ -226,8 +227,7 @@ def _int(value: Any) -> int | None:
 
 
 def _float(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    return float(value) if is_number(value) else None
 
 
 def _text(value: Any) -> str | None:

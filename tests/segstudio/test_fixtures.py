@@ -20,7 +20,8 @@ from segstudio import brush_rle
 from segstudio.label_config import parse_label_config
 from segstudio.masks import Mask
 from segstudio.media import image_bytes, image_size_px, load_image
-from segstudio.regions import Region, parse_result
+from segstudio.regions import Region
+from segstudio.result_lists import parse_result
 from segstudio.scene import build_scene
 from segstudio.shapes import RegionShapeError, mask_polygons, polygon_mask, region_mask
 from segstudio.source import open_source

@@ -12,7 +12,7 @@ from segstudio.images import AnnotatedImage, annotated_images
 from segstudio.label_config import parse_label_config
 from segstudio.masks import Mask
 from segstudio.region_items import region_items
-from segstudio.regions import parse_result
+from segstudio.result_lists import parse_result
 from segstudio.scene import build_scene
 from segstudio.shapes import mask_to_value
 from segstudio.source import open_source

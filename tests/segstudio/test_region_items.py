@@ -13,7 +13,8 @@ import pytest
 from segstudio.label_config import parse_label_config
 from segstudio.masks import Mask
 from segstudio.region_items import RegionItemsError, region_items
-from segstudio.regions import Region, parse_result
+from segstudio.regions import Region
+from segstudio.result_lists import parse_result
 from segstudio.shapes import mask_to_value, region_mask
 from segstudio.tasks import parse_task
 
@@ -36,6 +37,7 @@ CONFIG = parse_label_config("""<View><Image name="image" value="$image"/>
 <Choices name="truncated" toName="image" perRegion="true"><Choice value="yes"/></Choices>
 <TextArea name="plate" toName="image" perRegion="true"/>
 <Number name="wheels" toName="image" perRegion="true"/>
+<DateTime name="seen" toName="image" perRegion="true"/>
 <Rating name="quality" toName="image" perRegion="true"/>
 <Taxonomy name="tree" toName="image" perRegion="true"><Choice value="Vehicle"/></Taxonomy>
 </View>""")
@@ -116,6 +118,7 @@ def test_everything_about_a_region_comes_back() -> None:
             "truncated": ["yes"],
             "plate": ["AB 12"],
             "wheels": 3,
+            "seen": "2026-11-20",
             "quality": 4,
             "tree": [["Vehicle", "Car"]],
         },

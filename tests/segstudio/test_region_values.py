@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from segstudio.masks import Mask
-from segstudio.regions import Region, parse_result
+from segstudio.regions import Region
+from segstudio.result_lists import parse_result
 from segstudio.shapes import brush_value, mask_to_value, polygon_values, region_mask
 
 images = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(lambda s: arrays(np.bool_, s))

@@ -160,6 +160,18 @@ def test_problems_of_regions_carry_all_ids() -> None:
     assert len(task.annotations[0].regions) == 1
 
 
+def test_numbers_beyond_any_float_are_no_numbers() -> None:
+    region = {**RECTANGLE, "score": 10**400}
+    raw = {"id": 5, "data": {}, "annotations": [
+        {"id": 6, "result": [region], "lead_time": 10**400}, {"id": 7, "result": [RECTANGLE]},
+    ], "predictions": [{"result": [], "score": -(10**400)}]}  # fmt: skip
+    task = parse_task(raw)
+    assert task.all_problems == ()
+    assert [one.lead_time_s for one in task.annotations] == [None, None]
+    assert [one.regions[0].score for one in task.annotations] == [None, None]
+    assert task.predictions[0].score is None
+
+
 def test_a_prediction_needs_a_result() -> None:
     with pytest.raises(TaskFormatError, match="no 'result' list"):
         parse_prediction({"id": 1})

@@ -8,7 +8,8 @@ import pytest
 
 from segstudio.brush_rle import encode
 from segstudio.masks import Mask
-from segstudio.regions import LOSS_KINDS, ParsedResult, Region, parse_result
+from segstudio.regions import LOSS_KINDS, Region
+from segstudio.result_lists import ParsedResult, parse_result
 
 BOX = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0}
 STREAM = encode(Mask.full(50, 100))
@@ -225,6 +226,8 @@ def test_relations_are_reported_not_lost() -> None:
         (item("rectangle", None), "unreadable-region", "no value"),
         (item("rectangle", {**BOX, "x": None}), "unreadable-region", "its x is None"),
         (item("rectangle", {**BOX, "x": float("nan")}), "unreadable-region", "its x is nan"),
+        (item("rectangle", {**BOX, "x": 10**400}), "unreadable-region", "not a percentage"),
+        (item("rectangle", BOX, original_width=10**400), "unreadable-region", "not a whole"),
         (item("rectangle", {**BOX, "width": 1e9}), "unreadable-region", "its width is 1000000000"),
         (item("rectangle", {**BOX, "rotation": "a"}), "unreadable-region", "its rotation is 'a'"),
         (item("rectangle", {**BOX, "y": True}), "unreadable-region", "its y is True"),
