@@ -15,6 +15,7 @@ from segstudio import http_client
 from segstudio.client import connect
 from segstudio.errors import ServerError, UsageError
 from segstudio.http_client import RetryingClient, token_kind
+from segstudio.source import open_source
 from tests.conftest import missing
 from tests.segstudio.fake_server import Answer, FakeServer
 
@@ -291,3 +292,29 @@ def test_both_the_sdk_and_raw_http_work_on_a_real_server(label_studio):
         assert client.sdk.users.whoami().email == label_studio.admin_email
         with pytest.raises(ServerError, match="There is no project 999999"):
             client.project(999999)
+
+
+def test_a_legacy_token_reads_tasks_of_a_real_server_where_it_is_allowed(
+    label_studio, project_factory
+):
+    project = project_factory('<View><Image name="image" value="$image"/></View>')
+    with connect(label_studio.url, label_studio.api_key) as client:
+        settings = client.get_json("/api/jwt/settings")
+        allowed = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True}
+        client.request("POST", "/api/jwt/settings", json={**settings, **allowed})
+        try:
+            token = client.get_json("/api/current-user/token")["token"]
+            tasks = [{"data": {"image": "https://example.com/1.jpg"}}]
+            with connect(label_studio.url, token) as legacy:
+                assert legacy.token_kind == "legacy"
+                legacy.request("POST", f"/api/projects/{project.id}/import", json=tasks)
+                source = open_source(f"project:{project.id}", client=legacy)
+                assert [task.data for task in source.tasks()] == [tasks[0]["data"]]
+                assert legacy.sdk.users.whoami().email == label_studio.admin_email
+        finally:
+            client.request("POST", "/api/jwt/settings", json=settings)
+        with (
+            connect(label_studio.url, token) as legacy,
+            pytest.raises(ServerError, match="Legacy tokens are switched off"),
+        ):
+            legacy.get_json("/api/projects/")
