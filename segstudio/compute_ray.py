@@ -7,15 +7,17 @@ bound, and it hands out `PoolTaskError` objects in place of exceptions.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
-
-from segstudio.tasks import Problem
 
 from segstudio.compute import Result, call_safely, describe_failure, pickle_function
 from segstudio.errors import MissingExtraError, SegstudioError
+from segstudio.tasks import Problem
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -46,12 +48,13 @@ def run_on_ray(
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         window = in_flight or 2 * cpus + 2
-        remote_call = ray.remote(call_safely)
+        remote_call = ray.remote(_call_from)
+        here = Path.cwd()
         function_ref = ray.put(function)
         pending: deque[tuple[T, Any]] = deque()
         while True:
             for item in islice(stream, window - len(pending)):
-                pending.append((item, remote_call.remote(function_ref, item)))
+                pending.append((item, remote_call.remote(here, function_ref, item)))
             if not pending:
                 return
             item, reference = pending.popleft()
@@ -63,6 +66,14 @@ def run_on_ray(
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _call_from(folder: Path, function: Callable[[T], V], item: T) -> Result[V]:
+    """Call from the folder where the map was started, so that relative paths mean the same."""
+    # A machine that lacks the folder can still do work without relative paths.
+    if Path.cwd() != folder and folder.is_dir():
+        os.chdir(folder)
+    return call_safely(function, item)
 
 
 def _lost(item: object, error: Exception) -> Result[Any]:
@@ -93,3 +104,8 @@ def _connect(ray: Any, cluster: str, workers: int | None) -> None:
             "Check the address and that the cluster runs the same Ray and Python versions; where "
             "it asks for a token, set RAY_AUTH_MODE=token and put the token where Ray looks for it."
         ) from error
+    # Ray prints on stdout that a worker died, where a command's JSON may go; the item's Problem
+    # says so already. Ray has no public way to be quiet about it.
+    internals = sys.modules.get("ray._private.worker")
+    if hasattr(internals, "_worker_logs_enabled"):
+        vars(internals)["_worker_logs_enabled"] = False

@@ -38,11 +38,16 @@ def measure(task):
         if region.kind != "keypoint"
     ]
     return task.id, [mask.to_coco_rle()["counts"].decode() for mask in masks], os.getppid()
+
+def die_on_six(task):
+    if task.id == 6:
+        os._exit(9)
+    return measure(task)
 """
 
 DRIVER = """
 import json, os, sys
-from cluster_work import measure
+from cluster_work import die_on_six, measure
 from segstudio.compute import map_tasks
 from segstudio.source import open_source
 
@@ -55,10 +60,10 @@ def tasks():
         pulled += 1
         yield task
 
-def run(**engine):
+def run(function=measure, **engine):
     global pulled
     pulled, ahead, values, errors, parents = 0, 0, [], [], set()
-    for result in map_tasks(measure, tasks(), **engine):
+    for result in map_tasks(function, tasks(), **engine):
         ahead = max(ahead, pulled - len(values) - len(errors))
         if result.error is None:
             *value, parent = result.value
@@ -69,7 +74,13 @@ def run(**engine):
     return {"values": values, "errors": errors, "ahead": ahead,
             "elsewhere": os.getpid() not in parents and os.getppid() not in parents}
 
-print(json.dumps([run(workers=1), run(workers=2), run(cluster=address, in_flight=2)]))
+print(json.dumps([
+    run(workers=1),
+    run(workers=2),
+    run(cluster=address, in_flight=2),
+    run(die_on_six, workers=2),
+    run(die_on_six, cluster=address),
+]))
 """
 
 
@@ -144,7 +155,7 @@ def test_results_of_a_cluster_are_those_of_this_machine(
     export = fixtures_dir / "label_studio" / "project-all-region-types.json"
     done = drive(environment, str(export), address)
     assert done.returncode == 0, done.stderr
-    inline, processes, on_cluster = json.loads(done.stdout)
+    inline, processes, on_cluster, *with_deaths = json.loads(done.stdout)
     [error] = on_cluster["errors"]
     assert error[:2] == ["task-failed", 3]
     assert error[2].startswith("ValueError: this one is damaged (cluster_work.py, line ")
@@ -154,6 +165,34 @@ def test_results_of_a_cluster_are_those_of_this_machine(
         assert other["errors"] == on_cluster["errors"]
     assert on_cluster["ahead"] <= 2
     assert on_cluster["elsewhere"]
+    # A task that kills its worker is the only one lost, here as there.
+    for one in with_deaths:
+        assert one["values"] == [value for value in inline["values"] if value[0] != 6]
+        assert [error[:2] for error in one["errors"]] == [["task-failed", 3], ["worker-died", 6]]
+
+
+@pytest.mark.timeout(900)
+def test_a_command_writes_the_same_bytes_on_a_cluster(
+    cluster: tuple[str, dict[str, str]], fixtures_dir: Path, tmp_path: Path
+) -> None:
+    address, environment = cluster
+    folder = fixtures_dir / "label_studio"
+    written = []
+    for name, engine in (("here", ["--workers", "1"]), ("there", ["--cluster", address])):
+        command = [
+            *(sys.executable, "-m", "segstudio.cli", "export", "semantic-png"),
+            *(str(folder / "project-all-region-types.json"), "--annotations", "all"),
+            *("--label-config", str(folder / "label-config.xml"), "--out", name, *engine),
+        ]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400
+        )
+        assert done.returncode == 0, done.stderr
+        files = [one for one in (tmp_path / name).rglob("*") if one.is_file()]
+        written.append({str(one.relative_to(tmp_path / name)): one.read_bytes() for one in files})
+    here, there = written
+    assert sum(name.endswith(".png") for name in here) >= 5
+    assert here == there
 
 
 @pytest.mark.timeout(900)
