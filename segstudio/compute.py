@@ -21,10 +21,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from segstudio.tasks import Problem
-
 from segstudio.errors import SegstudioError
 from segstudio.progress import ProgressLine
+from segstudio.tasks import Problem
 
 T = TypeVar("T")
 V = TypeVar("V")

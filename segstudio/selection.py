@@ -66,8 +66,8 @@ def parse_policy(text: str | None) -> Policy:
     Raises:
         UsageError: no such policy.
 
-    >>> parse_policy("user:7")
-    Policy(kind='user', user_id=7)
+    >>> parse_policy("user:7").user_id
+    7
     """
     if text is None:
         return Policy()
