@@ -46,6 +46,8 @@ __all__ = ["Backend"]
 _LOG = logging.getLogger("ml_backend")
 _MAX_PROJECTS = 10_000
 T = TypeVar("T")
+Answer = dict[str, Any] | list[Any]
+"""A prediction, or the empty list where there is none to store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,17 @@ class Backend:
         self._projects[request.project_id] = _Project(request.label_config, request.extra_params)
         return {"model_version": self.engine.model_version}
 
-    def answer(self, request: PredictRequest) -> list[dict[str, Any]]:
-        """Answer every task of a request, in order, each with one prediction."""
+    def answer(self, request: PredictRequest) -> list[Answer]:
+        """Answer every task of a request, in order: a prediction each, or `[]` for no prediction.
+
+        A click is always answered with a prediction, empty where nothing was found. A task without
+        a click ("Retrieve predictions", opening a task) gets `[]` instead of an empty one: Label
+        Studio would store that, show it as a tab of 0.00%, and never ask for this task again.
+        """
         deadline = time.monotonic() + self.settings.predict_deadline_s
         return [self._answer_safely(request, task, deadline) for task in request.tasks]
 
-    def _answer_safely(
-        self, request: PredictRequest, task: PredictTask, deadline: float
-    ) -> dict[str, Any]:
+    def _answer_safely(self, request: PredictRequest, task: PredictTask, deadline: float) -> Answer:
         mode = "batch" if request.prompts is None else "click"
         started = time.monotonic()
         facts: dict[str, Any] = {"task": task.id, "project": request.project_id, "mode": mode}
@@ -133,17 +138,13 @@ class Backend:
             _LOG.exception("unexpected error")
         if reason:
             answer = empty_prediction(self.engine.model_version)
-            if mode == "batch":
-                # Label Studio asks only for tasks without a prediction of the current version, so
-                # a failure must not carry it: "Retrieve predictions" would never try again.
-                answer["model_version"] += " (no answer)"
         self.metrics.answers.labels(mode, outcome).inc()
         log_event(
             _LOG, level if reason else logging.INFO, "predict", outcome=outcome,
             seconds=round(time.monotonic() - started, 4), **facts,
             **({"reason": reason} if reason else {}),
         )  # fmt: skip
-        return answer
+        return [] if mode == "batch" and not answer["result"] else answer
 
     def _answer_task(
         self,

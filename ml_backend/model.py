@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ml_backend.backend import Backend
 from ml_backend.engines.registry import load_engine
 from ml_backend.images import label_studio_fetcher
+from ml_backend.predictions import empty_prediction
 from ml_backend.protocol import PredictRequest, SetupRequest, project_id, read_task
 from ml_backend.settings import Settings, default_cache_dir
 from segstudio.errors import SegstudioError
@@ -103,7 +104,7 @@ class SegmentAnythingModel(LabelStudioMLBase):
         context: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """Answer each task with one prediction, as a plain dictionary."""
+        """Answer each task with one prediction, empty where there is none."""
         result = (context or {}).get("result")
         prompts = tuple(result) if isinstance(result, list) else None
         body = _request_body()
@@ -113,7 +114,12 @@ class SegmentAnythingModel(LabelStudioMLBase):
             label_config=str(body.get("label_config") or getattr(self, "label_config", "") or ""),
             prompts=prompts,
         )
-        return shared_backend().answer(request)
+        backend = shared_backend()
+        # label-studio-ml takes dictionaries only.
+        return [
+            answer if isinstance(answer, dict) else empty_prediction(backend.engine.model_version)
+            for answer in backend.answer(request)
+        ]
 
     def fit(
         self, *args: Any, event: object = None, data: object = None, **kwargs: Any

@@ -189,6 +189,15 @@ def test_predictions_that_are_retrieved_turn_boxes_into_masks(connected):
     assert (iou(found, type(found).from_dense(mask)) or 0) > 0.9
 
 
+def test_a_task_without_boxes_gets_no_empty_prediction_that_would_show_as_a_tab(connected):
+    project = connected(disc_photo()[0])
+    body = {"selectedItems": {"all": False, "included": [project.task_id]}, "project": project.id}
+    project.http.request(
+        "POST", f"/api/dm/actions/?id=retrieve_tasks_predictions&project={project.id}", json=body
+    )
+    assert project.http.get_json(f"/api/tasks/{project.task_id}/")["predictions"] == []
+
+
 def test_a_wrong_password_is_refused_by_the_server_that_connects(connected, backend):
     project = connected(disc_photo()[0])
     with pytest.raises(Exception, match=r"(?i)auth"):
