@@ -41,12 +41,13 @@ def summary_table(state: DemoState, *, stays_up: bool) -> Table:
 
 
 def _first_steps(state: DemoState) -> list[tuple[str, str]]:
-    task_id = state.tasks["chelsea"]
+    # One bright cell on a plain ground: what the small built-in model is good at.
+    task_id = state.tasks["cell"]
     return [
         (
             "1. Assist",
             f"{_data_url(state)}?task={task_id} [dim]log in as annotator 1, turn Auto-Annotation "
-            "on, take the purple key point tool and the label Cat, click on the cat, accept with "
+            "on, take the purple key point tool and the label Cell, click on the cell, accept with "
             "the green tick, Submit[/]",
         ),
         ("2. Rework", f"{_tab_url(state)} [dim]tab “QA: needs rework”: the worst photo first[/]"),
