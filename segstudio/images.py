@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,6 +19,9 @@ from segstudio.tasks import Annotation, Problem, Region, Task
 
 MAX_STEM_BYTES: Final = 120
 """Longest base name taken over from a source: with our suffix and ending below 255 bytes."""
+
+MAX_FIELD_CHARS: Final = 1_000
+"""Longest text of a task's data that is carried along with each of its images."""
 
 _VARIABLE: Final = re.compile(r"\$[\w\[\].]+")
 
@@ -36,7 +39,8 @@ class AnnotatedImage:
 
     `reference` is the URL or path as the task gives it (empty where the task lacks it), to be
     opened by `segstudio.media` only. `file_stem` is a file name without its ending: safe on every
-    system, unique within a project, the same in every run.
+    system, unique within a project, the same in every run. `task_data` holds the task's flat data
+    fields (see `flat_fields`): what a split rule or a frame order is made of.
     """
 
     task_id: int
@@ -48,6 +52,25 @@ class AnnotatedImage:
     annotation_id: int | None
     annotator_id: int | None
     file_stem: str
+    task_data: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+def flat_fields(data: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """Return the numbers, booleans and short texts of a task's data, in their order.
+
+    Lists, objects, nulls, texts over `MAX_FIELD_CHARS` and the `qa_*` columns, which quality
+    control writes and which change under the same annotation, are left out.
+
+    >>> flat_fields({"video": "a", "frame": 3, "qa_miou": 0.9, "pages": ["x"]})
+    {'video': 'a', 'frame': 3}
+    """
+    return {
+        key: value
+        for key, value in data.items()
+        if isinstance(value, str | int | float)
+        and not key.startswith("qa_")
+        and not (isinstance(value, str) and len(value) > MAX_FIELD_CHARS)
+    }
 
 
 def regions_by_image(annotation: Annotation) -> dict[ImageKey, tuple[Region, ...]]:
@@ -108,6 +131,7 @@ def annotated_images(
     """
     references = image_references(task, config)
     grouped = regions_by_image(annotation)
+    fields = flat_fields(task.data)
     images: list[AnnotatedImage] = []
     problems: list[Problem] = []
 
@@ -147,6 +171,7 @@ def annotated_images(
                 annotation_id=annotation.id,
                 annotator_id=annotation.completed_by,
                 file_stem=file_stem(task.id, key, reference, config),
+                task_data=fields,
             )
         )
     for key, regions in grouped.items():
