@@ -13,6 +13,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from numpy.typing import NDArray
 
 from ml_backend.engines import Embedding
 
-__all__ = ["EmbeddingStore", "embedding_key"]
+__all__ = ["EmbeddingStore", "dumps", "embedding_key", "loads", "write_atomically"]
 
 _LOG = logging.getLogger(__name__)
 _MAGIC = b"SEGEMB1\n"
 _MAX_FILE_BYTES = 256 << 20
 _TRIM_EVERY_BYTES_FRACTION = 16  # the folder is measured again after 1/16 of its limit was written
+_STALE_AFTER_S = 3600.0  # a temporary file of that age belongs to a process that was killed
 
 
 def embedding_key(image_sha256: str, engine_cache_key: str, variant: str = "") -> str:
@@ -88,9 +90,29 @@ class EmbeddingStore:
         self._remember(key, embedding)
         if self.folder is not None:
             try:
-                self._write(key, embedding)
+                self.put_file(key, dumps(embedding))
             except OSError as error:  # a full disk must not cost the annotator the mask
                 _LOG.warning("The embedding could not be stored on disk: %s.", error)
+
+    def stored_bytes(self, key: str) -> int | None:
+        """Return the size of the file of `key` and count it as used now; None where there is none."""
+        if self.folder is None:
+            return None
+        path = self._path(key)
+        try:
+            size_bytes = path.stat().st_size
+            os.utime(path)
+        except OSError:
+            return None
+        return size_bytes
+
+    def put_file(self, key: str, content: bytes) -> None:
+        """Keep on disk what `dumps` made elsewhere. Raises OSError where it cannot be written."""
+        write_atomically(self._path(key), content)
+        self._written_bytes += len(content)
+        if self._written_bytes * _TRIM_EVERY_BYTES_FRACTION >= self.folder_limit_bytes:
+            self._written_bytes = 0
+            self.trim()
 
     def _remember(self, key: str, embedding: Embedding) -> None:
         with self._lock:
@@ -125,26 +147,11 @@ class EmbeddingStore:
             return None
         return embedding
 
-    def _write(self, key: str, embedding: Embedding) -> None:
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        content = dumps(embedding)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        self._written_bytes += len(content)
-        if self._written_bytes * _TRIM_EVERY_BYTES_FRACTION >= self.folder_limit_bytes:
-            self._written_bytes = 0
-            self._trim()
-
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Delete the files used longest ago until the folder is within its limit."""
-        assert self.folder is not None  # noqa: S101
+        if self.folder is None:
+            return
+        _delete_leftovers(self.folder)
         files: list[tuple[float, int, Path]] = []
         for path in self.folder.glob("??/*.emb"):
             try:
@@ -158,6 +165,29 @@ class EmbeddingStore:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it, making its folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Delete temporary files of processes that were killed while they wrote."""
+    for path in folder.glob("??/.*.tmp"):
+        try:
+            if time.time() - path.stat().st_mtime > _STALE_AFTER_S:
+                path.unlink()
+        except OSError:  # another process deletes too
+            continue
 
 
 def dumps(embedding: Embedding) -> bytes:
@@ -185,10 +215,11 @@ def loads(content: bytes) -> Embedding:
 
     if not content.startswith(_MAGIC):
         raise ValueError("it does not begin as an embedding file of this version does")
+    compressed = content[len(_MAGIC) :]
     try:
-        payload = zstandard.ZstdDecompressor().decompress(
-            content[len(_MAGIC) :], max_output_size=4 * _MAX_FILE_BYTES
-        )
+        if not 0 <= zstandard.frame_content_size(compressed) <= 4 * _MAX_FILE_BYTES:
+            raise ValueError("its content is damaged (no size, or an impossible one)")
+        payload = zstandard.ZstdDecompressor().decompress(compressed)
         size = int.from_bytes(payload[:4], "little")
         header = json.loads(payload[4 : 4 + size])
         offset = 4 + size

@@ -88,7 +88,7 @@ def test_a_full_disk_costs_only_the_disk_copy(tmp_path, monkeypatch):
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "_write", no_space)
+    monkeypatch.setattr(store, "put_file", no_space)
     store.put(key("a"), embedding())
     assert store.get(key("a")) is not None
 
