@@ -21,6 +21,7 @@ __all__ = [
     "ImageError",
     "ImageFetcher",
     "image_reference",
+    "image_references",
     "is_turned",
     "label_studio_fetcher",
     "load_pixels",
@@ -52,10 +53,7 @@ def image_reference(
     if tag is None:
         names = ", ".join(image.name for image in config.images)
         raise ImageError(f"The interface has no Image tag {to_name!r}, only {names}.")
-    found: Any = data.get(tag.value_key) if tag.value_key else tag.value
-    for part in [] if found is not None else tag.value_key.split("."):
-        holder = found if found is not None else data
-        found = holder.get(part) if isinstance(holder, Mapping) else None
+    found = _value_of(data, tag.value_key) if tag.value_key else tag.value
     if isinstance(found, list | tuple):
         if not 0 <= item_index < len(found):
             raise ImageError(f"The task has {len(found)} images, none of number {item_index}.")
@@ -63,6 +61,22 @@ def image_reference(
     if not isinstance(found, str) or not found.strip():
         raise ImageError(f"The task's data have no image under {tag.value_key or tag.value!r}.")
     return found.strip()
+
+
+def image_references(data: Mapping[str, Any], config: LabelConfig) -> tuple[str, ...]:
+    """Return the URLs or paths of all images of a task: each Image tag's, each page of a list.
+
+    Raises ImageError where the task lacks one of them, or the interface has no Image tag.
+    """
+    if not config.images:
+        raise ImageError("The labelling interface has no Image tag.")
+    found: dict[str, None] = {}
+    for tag in config.images:
+        pages = _value_of(data, tag.value_key)
+        amount = len(pages) if isinstance(pages, list | tuple) else 1
+        for page in range(max(1, amount)):
+            found[image_reference(data, config, tag.name, page)] = None
+    return tuple(found)
 
 
 def label_studio_fetcher(settings: Settings) -> ImageFetcher:
@@ -118,6 +132,15 @@ def turn_back(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     }
     turn = turns.get(orientation)
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _value_of(data: Mapping[str, Any], key: str) -> Any:
+    """Return the value under a key of a task's data, or under its parts ("a.b"); else None."""
+    found: Any = data.get(key)
+    for part in [] if found is not None else key.split("."):
+        holder = found if found is not None else data
+        found = holder.get(part) if isinstance(holder, Mapping) else None
+    return found
 
 
 def _orientation(content: bytes) -> int:
