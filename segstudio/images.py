@@ -23,6 +23,7 @@ MAX_STEM_BYTES: Final = 120
 MAX_FIELD_CHARS: Final = 1_000
 """Longest text of a task's data that is carried along with each of its images."""
 
+_PAGE_OF_ANSWER: Final = re.compile(r"(?P<control>.+)\[(?P<page>\d+)\]", re.DOTALL)
 _VARIABLE: Final = re.compile(r"\$[\w\[\].]+")
 
 
@@ -40,7 +41,8 @@ class AnnotatedImage:
     `reference` is the URL or path as the task gives it (empty where the task lacks it), to be
     opened by `segstudio.media` only. `file_stem` is a file name without its ending: safe on every
     system, unique within a project, the same in every run. `task_data` holds the task's flat data
-    fields (see `flat_fields`): what a split rule or a frame order is made of.
+    fields (see `flat_fields`): what a split rule or a frame order is made of. `answers` are those
+    about the image as a whole (see `image_answers`).
     """
 
     task_id: int
@@ -53,6 +55,7 @@ class AnnotatedImage:
     annotator_id: int | None
     file_stem: str
     task_data: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
 
 def flat_fields(data: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
@@ -97,6 +100,40 @@ def image_references(task: Task, config: LabelConfig) -> dict[ImageKey, str]:
         for index, page in enumerate(pages):
             references[ImageKey(image.name, index)] = page if isinstance(page, str) else ""
     return references
+
+
+def image_answers(annotation: Annotation, key: ImageKey, config: LabelConfig) -> dict[str, Any]:
+    """Return the answers about one image as a whole (choices, texts, ratings) by control name.
+
+    An answer to a control of another Image tag is left out, one to a control that asks about no
+    image (the text beside it, say) counts for every image of the task. Where a control asks page
+    by page (`perItem`), each page has its own answer; else the list's answer is every page's.
+    """
+    found: dict[str, Any] = {}
+    image_names = {image.name for image in config.images}
+    for name, answer in annotation.answers.items():
+        numbered = None if config.control(name) else _PAGE_OF_ANSWER.fullmatch(name)
+        base = numbered["control"] if numbered else name
+        control = config.control(base)
+        targets = image_names.intersection(control.to_names if control else ())
+        if targets and key.to_name not in targets:
+            continue
+        tag = config.image(key.to_name)
+        if tag is not None and tag.is_list and (numbered or _asks_page_by_page(config, base)):
+            page = int(numbered["page"]) if numbered else 0
+            if page == key.item_index:
+                found[base] = answer
+        else:
+            found[name] = answer
+    return found
+
+
+def _asks_page_by_page(config: LabelConfig, control_name: str) -> bool:
+    named = rf"""<[^<>]*\bname\s*=\s*["']{re.escape(control_name)}["'][^<>]*>"""
+    tag = re.search(named, config.xml, re.IGNORECASE)
+    return (
+        tag is not None and re.search(r"""\bperitem\s*=\s*["']true""", tag[0].lower()) is not None
+    )
 
 
 def image_size(regions: Iterable[Region]) -> tuple[int, int] | None:
@@ -172,6 +209,7 @@ def annotated_images(
                 annotator_id=annotation.completed_by,
                 file_stem=file_stem(task.id, key, reference, config),
                 task_data=fields,
+                answers=image_answers(annotation, key, config),
             )
         )
     for key, regions in grouped.items():

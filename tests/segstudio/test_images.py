@@ -12,13 +12,14 @@ from segstudio.images import (
     annotated_images,
     base_name,
     file_stem,
+    image_answers,
     image_references,
     image_size,
     regions_by_image,
     substitute,
 )
 from segstudio.label_config import parse_label_config
-from segstudio.tasks import Task, parse_task
+from segstudio.tasks import Task, parse_annotation, parse_task
 
 ONE = parse_label_config('<View><Image name="image" value="$image"/></View>')
 TWO = parse_label_config(
@@ -222,3 +223,44 @@ def test_regions_whose_picture_is_gone_are_kept_and_those_of_no_image_reported()
         "unknown-image",
         "unknown-image",
     ]
+
+
+PAGES = """<View><Image name="photo" value="$photo"/><Image name="scan" valueList="$pages"/>
+<Text name="story" value="$story"/>
+<Choices name="weather" toName="photo"><Choice value="sun"/></Choices>
+<Choices name="sharp" toName="scan" perItem="true"><Choice value="yes"/></Choices>
+<Rating name="stars" toName="scan"/>
+<TextArea name="said" toName="story"/>
+<BrushLabels name="brush" toName="photo,scan"><Label value="car"/></BrushLabels></View>"""
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (ImageKey("photo"), {"weather": ["sun"], "said": ["hello"]}),
+        (ImageKey("scan", 0), {"sharp": ["yes"], "stars": 4, "said": ["hello"]}),
+        (ImageKey("scan", 1), {"sharp": ["no"], "stars": 4, "said": ["hello"]}),
+        (ImageKey("scan", 2), {"stars": 4, "said": ["hello"]}),
+    ],
+)
+def test_answers_about_the_whole_image_go_to_the_image_they_were_given_on(
+    key: ImageKey, expected: dict[str, Any]
+) -> None:
+    def answer(name: str, kind: str, value: Any, index: int = 0) -> dict[str, Any]:
+        item = {"id": f"{name}{index}", "from_name": name, "type": kind, "value": value}
+        return {**item, "item_index": index}
+
+    annotation = parse_annotation(
+        {
+            "id": 1,
+            "result": [
+                answer("weather", "choices", {"choices": ["sun"]}),
+                answer("sharp", "choices", {"choices": ["yes"]}),
+                answer("sharp", "choices", {"choices": ["no"]}, 1),
+                answer("stars", "rating", {"rating": 4}),
+                answer("said", "textarea", {"text": ["hello"]}),
+            ],
+        },
+        task_id=1,
+    )
+    assert image_answers(annotation, key, parse_label_config(PAGES)) == expected
