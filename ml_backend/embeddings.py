@@ -152,19 +152,30 @@ class EmbeddingStore:
         if self.folder is None:
             return
         _delete_leftovers(self.folder)
-        files: list[tuple[float, int, Path]] = []
-        for path in self.folder.glob("??/*.emb"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # another process trims too
-                continue
-            files.append((status.st_mtime, status.st_size, path))
+        files = _files(self.folder)
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total <= self.folder_limit_bytes:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+    def bytes_used_since(self, time_s: float) -> int:
+        """Bytes on disk of the embeddings written or read since a time (seconds of `time.time`)."""
+        files = _files(self.folder) if self.folder is not None else []
+        return sum(size for used_at_s, size, _ in files if used_at_s >= time_s)
+
+
+def _files(folder: Path) -> list[tuple[float, int, Path]]:
+    """Time of last use, size in bytes and path of every embedding in a folder."""
+    files: list[tuple[float, int, Path]] = []
+    for path in folder.glob("??/*.emb"):
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process trims too
+            continue
+        files.append((status.st_mtime, status.st_size, path))
+    return files
 
 
 def write_atomically(path: Path, content: bytes) -> None:
