@@ -37,6 +37,7 @@ LOSS_SENTENCES: Final[Mapping[str, str]] = {
     "objects_without_majority": "drawn objects had no majority among the annotators",
     "instances_merged": "objects share their class with another one of the image; "
     "a label map does not tell them apart",
+    "segments_outside_the_schema": "segments belong to classes that the schema leaves out",
     "segments_without_their_attributes": "segments had attributes, which this format cannot hold",
 }
 

@@ -107,6 +107,9 @@ def run_export(
     check_folder(out_dir, format_name)
     if taxonomy is None:
         taxonomy = choose_taxonomy(source)
+    # A format that reads files of its own does so here: their content, not their name, counts.
+    if hasattr(exporter, "prepare"):
+        options = dict(exporter.prepare(options, taxonomy))
     problems = ProblemLog(strict=strict)
     context = ExportContext(out_dir, taxonomy, source.label_config, options)
     plan = make_plan(source, policy, problems, size_of, show_progress=show_progress)

@@ -47,7 +47,11 @@ class CheckContext:
 
 @runtime_checkable
 class Exporter(Protocol):
-    """Writes one data-set format."""
+    """Writes one data-set format.
+
+    An exporter may also have ``prepare(options, taxonomy) -> options``: called once before anything
+    is written, to check its options and to replace the names of files by their content.
+    """
 
     name: str
     summary: str
