@@ -13,7 +13,7 @@ from typing import Any, Final
 from exporters.files import write_bytes, write_json_lists
 from exporters.panoptic_ids import paint_ids, segment_ids
 from exporters.png import rgb_png
-from exporters.records import image_record, scene_of, with_image_ids
+from exporters.records import image_record, known_ids, scene_of, with_image_ids
 from segstudio.images import AnnotatedImage
 from segstudio.plugins import ExportContext
 from segstudio.taxonomy import Taxonomy
@@ -37,6 +37,7 @@ class CocoPanopticExporter:
         ids = segment_ids(
             [(one.color, not one.is_thing) for one in classes],
             reserved=[one.color for one in taxonomy.scored_classes if not one.is_thing],
+            known=known_ids(scene, image, "segment_id"),
         )
         file = f"panoptic/{image.file_stem}.png"
         write_bytes(context.out_dir / file, rgb_png(paint_ids(scene.instance_map(), ids)))

@@ -42,19 +42,30 @@ def id_to_color(segment_id: int) -> Color:
     return segment_id & 255, segment_id >> 8 & 255, segment_id >> 16
 
 
-def segment_ids(classes: Iterable[tuple[Color, bool]], reserved: Iterable[Color]) -> list[int]:
+def segment_ids(
+    classes: Iterable[tuple[Color, bool]],
+    reserved: Iterable[Color],
+    known: Iterable[object] = (),
+) -> list[int]:
     """Return a distinct id, never VOID (0), for each segment of one image.
 
     Args:
         classes: the class colour of each segment, and whether the class is stuff. Stuff takes
             its colour itself, a thing's instances take colours near theirs.
         reserved: the colours of all stuff classes, which no thing may take.
+        known: the id of each segment where it has one, from the data set that it was imported
+            from; of two equal ones the first counts. Anything but an id is none.
     """
     taken = {VOID_ID}
     kept_for_stuff = {color_to_id(color) for color in reserved}
+    kept_ids = dict(_usable(known))
+    taken.update(kept_ids.values())
     nearby: dict[Color, Iterator[int]] = {}
     ids: list[int] = []
-    for color, is_stuff in classes:
+    for number, (color, is_stuff) in enumerate(classes):
+        if number in kept_ids:
+            ids.append(kept_ids[number])
+            continue
         own = color_to_id(color)
         if own in taken or (own in kept_for_stuff and not is_stuff):
             own = next(
@@ -65,6 +76,15 @@ def segment_ids(classes: Iterable[tuple[Color, bool]], reserved: Iterable[Color]
         taken.add(own)
         ids.append(own)
     return ids
+
+
+def _usable(known: Iterable[object]) -> Iterator[tuple[int, int]]:
+    """Yield (number of the segment, its id) for those that are ids, each id once."""
+    seen: set[int] = set()
+    for number, one in enumerate(known):
+        if isinstance(one, int) and VOID_ID < one <= MAX_ID and one not in seen:
+            seen.add(one)
+            yield number, one
 
 
 def _near(color: Color) -> Iterator[int]:
@@ -87,6 +107,14 @@ def paint_ids(instance_map: NDArray[np.int32], ids: list[int]) -> NDArray[np.uin
     Args:
         instance_map: (height, width), 0 = no segment, n = the n-th of `ids`.
         ids: segment ids in the order of their numbers.
+
+    Raises:
+        IndexError: the map has a number without an id.
     """
+    from exporters.paint_kernels import paint
+
     colors = np.array([id_to_color(VOID_ID), *map(id_to_color, ids)], dtype=np.uint8)
-    return np.take(colors, instance_map, axis=0)
+    if instance_map.size and not 0 <= instance_map.min() <= instance_map.max() < len(colors):
+        raise IndexError(f"The map has a number beyond its {len(ids)} segments.")
+    numbers = np.ascontiguousarray(instance_map, dtype=np.int32).reshape(-1)
+    return paint(numbers, colors).reshape(*instance_map.shape, 3)

@@ -35,6 +35,18 @@ def scene_of(image: AnnotatedImage, context: ExportContext) -> Scene:
     return scene
 
 
+def known_ids(scene: Scene, image: AnnotatedImage, key: str) -> list[Any]:
+    """Return what each segment was called in the data set that it was imported from, or None.
+
+    Args:
+        scene: the image's scene.
+        image: the image.
+        key: which of the names in `Region.source`: that of the segment's first region counts.
+    """
+    sources = {region.id: region.source for region in image.regions}
+    return [sources.get(segment.region_ids[0], {}).get(key) for segment in scene.segments]
+
+
 def overlap_policy(context: ExportContext) -> OverlapPolicy:
     """Return the overlap policy among the export's options, by default draw-order."""
     wanted = context.options.get("overlap", "draw-order")

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from segstudio.label_config import ImageTag, LabelConfig
+from segstudio.masks import MAX_PIXELS
 from segstudio.tasks import Annotation, Problem, Region, Task
 
 MAX_STEM_BYTES: Final = 120
@@ -184,6 +185,8 @@ def annotated_images(
                 f"{len(regions)} regions on it are read without it.",
             )
         size = image_size(regions) or image_size(_all_regions_on(task, key))
+        if size is None and len(references) == 1:
+            size = _imported_size(task)
         if size is None and reference and size_of is not None:
             try:
                 size = size_of(reference)
@@ -316,6 +319,19 @@ def _all_regions_on(task: Task, key: ImageKey) -> list[Region]:
         for region in regions
         if (region.to_name, region.item_index) == key
     ]
+
+
+def _imported_size(task: Task) -> tuple[int, int] | None:
+    """Return the size that `segstudio import` noted in the task's meta: its one image's."""
+    ours = task.meta.get("segstudio")
+    noted = ours.get("import") if isinstance(ours, Mapping) else None
+    if not isinstance(noted, Mapping):
+        return None
+    height_px, width_px = noted.get("height_px"), noted.get("width_px")
+    if not isinstance(height_px, int) or not isinstance(width_px, int):
+        return None
+    fits = height_px > 0 and width_px > 0 and height_px * width_px <= MAX_PIXELS
+    return (height_px, width_px) if fits else None
 
 
 def _named(key: ImageKey) -> str:

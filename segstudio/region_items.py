@@ -22,7 +22,7 @@ def region_items(regions: Iterable[Region], config: LabelConfig) -> list[dict[st
 
     One item for the geometry, one for each plain `Labels` control that gives the region labels,
     one for each of its own answers. No region gives an empty list. Sizes, rotation, page, score,
-    origin, parent and note are kept; labels are written under the control that offers them.
+    origin, parent, note and source are kept; labels are written under the control that offers them.
 
     Raises:
         RegionItemsError: when the interface has no control of the region's name or kind, none
@@ -56,8 +56,11 @@ def _items_of(region: Region, config: LabelConfig) -> list[dict[str, Any]]:
         extras["is_positive"] = region.is_positive
     if region.parent_id is not None:
         extras["parentID"] = region.parent_id
-    if note is not None:
-        extras["meta"] = {"text": [note]}
+    if note is not None or region.source:
+        extras["meta"] = {
+            **({} if note is None else {"text": [note]}),
+            **({"segstudio": dict(region.source)} if region.source else {}),
+        }
     labels = _labels_by_control(region, control, config)
     own = labels.pop(control, [])
     value = {**geometry, control.value_key: own} if own else geometry

@@ -59,7 +59,8 @@ class Region:
     `value` is Label Studio's own geometry: percent 0..100 of the original image, or a stream or
     image of its pixels. `attributes` holds the region's own answers by control name, and the text
     of its `meta` under "note" ("meta.note" where a control has that name). Geometry always refers
-    to the image as it is; `image_rotation_deg` only says how the editor showed it.
+    to the image as it is; `image_rotation_deg` only says how the editor showed it. `source` is the
+    `segstudio` part of its `meta`: the ids it had in the data set that it was imported from.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Region:
     is_positive: bool | None = None
     parent_id: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DamagedRegionError(ValueError):
@@ -117,6 +119,7 @@ def region_of_item(region_id: str, item: Mapping[str, Any], kind: RegionKind) ->
         is_positive=None if positive is None else bool(positive),
         parent_id=None if parent is None else str(parent),
         attributes=note_of_item(item, {}),
+        source=_source_of_item(item),
     )
 
 
@@ -129,6 +132,12 @@ def note_of_item(item: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict
     if not isinstance(text, str) or not text or "note" in attributes:
         return {}
     return {"note": text}
+
+
+def _source_of_item(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = item.get("meta")
+    found = meta.get("segstudio") if isinstance(meta, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def labels_of_value(value: Mapping[str, Any], kind: str) -> tuple[str, ...]:
