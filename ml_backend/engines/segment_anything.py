@@ -20,6 +20,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional
 
 from ml_backend.engines import Embedding, EngineError, MaskProposal, Prompt
+from ml_backend.engines.point_batches import PointBatch, decode_points
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -91,6 +92,11 @@ class SegmentAnythingEngine:
             logits = self._to_image(chosen, size)[0, 0]
             mask = (logits > self._sam.mask_threshold).cpu().numpy()
             return MaskProposal(mask, float(ious[best]), chosen[0].float().cpu().numpy())
+
+    def predict_points(self, embedding: Embedding, points_px: NDArray[np.float64]) -> PointBatch:
+        """Propose SAM's three masks at each of many single clicks, (n, 2) pixel coordinates."""
+        features = self._features(embedding)
+        return decode_points(self._sam, features, self._dense_pe, embedding, points_px)
 
     def _decode(
         self, embedding: Embedding, prompt: Prompt, size: tuple[int, int]
