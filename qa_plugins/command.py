@@ -56,6 +56,10 @@ class ReportOptions:
     help="Key of task data whose values are resampled for intervals, e.g. the clip of a video.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the intervals.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE",
+    help="An option of a check, e.g. min_px=20; may be repeated.",
+)  # fmt: skip
 @click.option("--strict", is_flag=True, help="Fail when anything could not be read.")
 @compute_options
 def qa(
@@ -70,6 +74,7 @@ def qa(
     pictures: int,
     resample_by: str | None,
     seed: int,
+    options: tuple[str, ...],
     strict: bool,
     workers: int | None,
     cluster: str | None,
@@ -95,10 +100,12 @@ def qa(
     if write_back and opened.project_id is None:
         raise UsageError("--write-back needs a project on a server: give SOURCE as project:ID.")
     taxonomy = choose_taxonomy(opened, source.taxonomy)
-    options = {"seed": str(seed), **({"resample_by": resample_by} if resample_by else {})}
+    settings = {**_parse_options(options), "seed": str(seed)}
+    if resample_by:
+        settings["resample_by"] = resample_by
     run = run_checks(
-        wanted, opened, taxonomy, gates=gate_set, options=options, workers=workers,
-        cluster=cluster, pictures=pictures,
+        wanted, opened, taxonomy, gates=gate_set, options=settings, workers=workers,
+        cluster=cluster, pictures=pictures, out_dir=out_dir,
     )  # fmt: skip
     client = source.connect() if opened.project_id is not None else None
     write_report(run, ReportOptions(out_dir, names, images, pictures), client)
@@ -109,6 +116,16 @@ def qa(
         _refuse_losses(run.result)
     if run.result["batch"]["verdict"] == "fail":
         raise SystemExit(EXIT_GATE_FAILED)
+
+
+def _parse_options(options: tuple[str, ...]) -> dict[str, str]:
+    parsed: dict[str, str] = {}
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--option takes KEY=VALUE, not '{text}'.")
+        parsed[key] = value
+    return parsed
 
 
 def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
@@ -142,7 +159,7 @@ def write_report(run: QaRun, options: ReportOptions, client: Client | None = Non
         return load_image(image_bytes(reference, client, options.images, task_id=task_id))
 
     result, taxonomy = run.result, run.context.taxonomy
-    ids = [entry["id"] for entry in result["annotators"]]
+    ids = _everybody(result)
     known = _names_on_server(client) if options.names and client is not None else {}
     people = display_names(ids, reveal=options.names, names=known)
     weak = [entry["name"] for entry in weak_classes(result)] if options.pictures else []
@@ -153,6 +170,7 @@ def write_report(run: QaRun, options: ReportOptions, client: Client | None = Non
         colors={one.name: one.color for one in taxonomy.classes},
         rules={one.name: one.boundary_rule for one in taxonomy.classes if one.boundary_rule},
         pictures=task_pictures(run.worst.chosen(weak), run.context, people, load_photo),
+        sections=run.sections(lambda person: people.get(person) or f"user {person}"),
     )
     texts = {"qa.json": to_json(result), "tasks.csv": tasks_csv(result), "qa.html": page}
     for name, text in texts.items():
@@ -179,6 +197,15 @@ def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bo
         return f"Write-back: {summary}."
     ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
     return f"Write-back: {summary}. The tab “{TAB_TITLE}” lists the worst first."
+
+
+def _everybody(result: Mapping[str, Any]) -> list[int]:
+    """The ids of all people that the agreement or a check's ``annotators`` list names."""
+    ids = {entry["id"] for entry in result["annotators"]}
+    for summary in result["checks"].values():
+        people = summary.get("annotators", []) if isinstance(summary, Mapping) else []
+        ids.update(one["id"] for one in people if isinstance(one, Mapping) and "id" in one)
+    return sorted(person for person in ids if isinstance(person, int))
 
 
 def _names_on_server(client: Client) -> dict[int, str]:

@@ -9,6 +9,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from qa_plugins.gates import GateSet, evaluate, overall_verdict, rework_rule
@@ -16,6 +17,7 @@ from qa_plugins.measurement import TaskMeasurement
 from qa_plugins.worst import WorstTasks
 from segstudio.compute import Result, describe_failure, map_tasks
 from segstudio.plugins import Check, CheckContext, find_check
+from segstudio.report_sections import NameOf, ReportsSection, Section
 from segstudio.source import Source
 from segstudio.tasks import Problem, Task
 from segstudio.taxonomy import Taxonomy
@@ -29,13 +31,24 @@ class QaRun:
     """What a run leaves: the result, and the tasks worth a picture.
 
     ``result`` is DESIGN's ``qa.json``; checks other than agreement are under its ``checks``.
-    ``earlier_records`` are tasks that carry an agreement record of an earlier run.
+    ``earlier_records`` are tasks that carry an agreement record of an earlier run. ``checks`` are
+    those that ran, in the order asked for.
     """
 
     result: dict[str, Any]
     worst: WorstTasks
     context: CheckContext
+    checks: Mapping[str, Check] = field(default_factory=dict)
     earlier_records: set[int] = field(default_factory=set)
+
+    def sections(self, names: NameOf) -> list[Section]:
+        """What each check shows on the page."""
+        found = [
+            check.report(self.result["checks"][name], names)
+            for name, check in self.checks.items()
+            if name in self.result["checks"] and isinstance(check, ReportsSection)
+        ]
+        return [section for section in found if section is not None]
 
 
 def run_checks(
@@ -48,6 +61,7 @@ def run_checks(
     workers: int | None = None,
     cluster: str | None = None,
     pictures: int = 6,
+    out_dir: Path | None = None,
 ) -> QaRun:
     """Measure every task with every check, summarize, judge the gates.
 
@@ -60,6 +74,7 @@ def run_checks(
         workers: processes; None uses one a core.
         cluster: address of a Ray cluster.
         pictures: how many of the worst tasks to keep for pictures.
+        out_dir: where checks may put files of their own.
 
     Raises:
         UsageError: no check of that name.
@@ -67,9 +82,12 @@ def run_checks(
     gates = gates or GateSet()
     checks = {name: find_check(name) for name in dict.fromkeys(names)}
     context = CheckContext(
-        taxonomy, source.label_config, {**(options or {}), "subsets": json.dumps(gates.subsets)}
+        taxonomy,
+        source.label_config,
+        {**(options or {}), "subsets": json.dumps(gates.subsets)},
+        out_dir,
     )
-    run = QaRun({}, WorstTasks(pictures), context)
+    run = QaRun({}, WorstTasks(pictures), context, checks)
     failures: list[Problem] = []
     seen = _Seen()
     results = map_tasks(

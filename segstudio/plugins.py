@@ -38,11 +38,16 @@ class ExportContext:
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a check may know beside the task: picklable, the same in every worker."""
+    """What a check may know beside the task: picklable, the same in every worker.
+
+    `out_dir` is where a check may put files, in a folder of its own name; None where nothing is to
+    be written.
+    """
 
     taxonomy: Taxonomy
     label_config: LabelConfig
     options: Mapping[str, str] = field(default_factory=dict)
+    out_dir: Path | None = None
 
 
 @runtime_checkable
@@ -70,7 +75,10 @@ class Exporter(Protocol):
 
 @runtime_checkable
 class Check(Protocol):
-    """Measures one aspect of quality."""
+    """Measures one aspect of quality.
+
+    A check may also have ``report(summary, names)``, see `segstudio.report_sections`.
+    """
 
     name: str
     summary: str

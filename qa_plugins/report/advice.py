@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segstudio.report_sections import Section, Severity
+
 WEAK_BELOW = 0.70
 HIDDEN_GAP = 0.15
 CONFUSED_SHARE = 0.05
@@ -52,20 +54,33 @@ def is_hidden_by_mean(result: Mapping[str, Any], weak: Sequence[Mapping[str, Any
     )
 
 
-def next_steps(result: Mapping[str, Any], people: Mapping[int, str]) -> list[Advice]:
-    """The steps that a batch needs, at most eight; one friendly sentence when it needs none."""
+def next_steps(
+    result: Mapping[str, Any], people: Mapping[int, str], sections: Sequence[Section] = ()
+) -> list[Advice]:
+    """The steps that a batch needs, at most ten; one friendly sentence when it needs none."""
     steps = [
         *_nothing_compared(result),
+        *_found(sections, "error"),
         *_rework(result),
         *_weak(result),
         *_confused(result),
         *_outlier(result, people),
+        *_found(sections, "warning"),
         *_unread(result),
         *_too_few(result),
     ]
     if not steps:
         steps = [Advice("Nothing to do.", "Every class and every task is above its threshold.")]
-    return steps[:8]
+    return steps[:10]
+
+
+def _found(sections: Sequence[Section], severity: Severity) -> list[Advice]:
+    return [
+        Advice(finding.action, " ".join(part for part in (finding.text, finding.evidence) if part))
+        for section in sections
+        for finding in section.findings
+        if finding.action and finding.severity == severity
+    ]
 
 
 def confusions(result: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:

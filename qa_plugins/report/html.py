@@ -19,6 +19,7 @@ from qa_plugins.report.advice import confusions, is_hidden_by_mean, next_steps, 
 from qa_plugins.report.charts import heat_color, interval_bar
 from qa_plugins.report.csv import worst_first
 from qa_plugins.report.overlays import Panel
+from segstudio.report_sections import Section
 
 MAX_ERRORS = 60
 MAX_TASK_ROWS = 12
@@ -62,6 +63,7 @@ def render_report(
     colors: Mapping[str, tuple[int, int, int]],
     rules: Mapping[str, str],
     pictures: Sequence[TaskPicture] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
     """Render one QA result.
 
@@ -72,6 +74,7 @@ def render_report(
         colors: colour of each class.
         rules: the boundary rule of each class that has one.
         pictures: overlays of some tasks, in the order to show them.
+        sections: what each check shows.
     """
     batch = result["batch"]
     weak = weak_classes(result)
@@ -88,7 +91,9 @@ def render_report(
         threshold=threshold,
         classes=_class_rows(result, weak, colors, rules),
         absent=[one["name"] for one in result["classes"] if one["iou"]["accumulated"] is None],
-        steps=next_steps(result, people),
+        steps=next_steps(result, people, sections),
+        sections=sections,
+        has_agreement=bool(batch["compared_tasks"] or result["annotators"] or not sections),
         gates=[{**gate, "subject": _subject(gate, people)} for gate in batch["gates"]],
         matrix=_matrix(result, people),
         tasks=[task for task in worst_first(result["tasks"]) if task["miou"] is not None][
@@ -211,6 +216,13 @@ def _conflict_text(conflicts: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{count} {text}" for count, text in parts if count) or "no object conflicts"
 
 
+def _cell(value: object) -> str:
+    """A table's value as text: a number with three decimals, nothing as a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 @functools.cache
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -224,6 +236,7 @@ def _environment() -> Any:
     )
     environment.filters["score"] = lambda value: "–" if value is None else f"{value:.3f}"
     environment.filters["short"] = lambda value: "–" if value is None else f"{value:.2f}"
+    environment.filters["cell"] = _cell
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", " ")
     environment.filters["interval"] = lambda value: (
         "–" if value is None else f"{value[0]:.3f} – {value[1]:.3f}"

@@ -20,6 +20,8 @@ from qa_plugins.report.overlays import disagreement_panels
 from qa_plugins.report.people import display_names
 from qa_plugins.runner import QaRun, run_checks
 from segstudio.masks import Mask
+from segstudio.plugins import CheckContext
+from segstudio.report_sections import Finding, NameOf, Picture, Section, Table
 from segstudio.source import open_source
 from segstudio.taxonomy import derive_taxonomy
 from tests.qa_plugins.qa_tasks import annotation, raw_task, write_export
@@ -194,3 +196,47 @@ def test_the_bar_stays_on_its_scale() -> None:
     numbers = [float(one) for one in re.findall(r'(?:cx|x1|x2)="([\d.]+)"', svg)]
     assert max(numbers) <= 240
     assert heat_color(1.0) != heat_color(0.5) != heat_color(None)
+
+
+class CountsRegions:
+    """A check of a team of its own, with something to show."""
+
+    name = "counts"
+    summary = "Counts annotations."
+
+    def measure(self, task: Any, context: CheckContext) -> int:
+        return len(task.annotations)
+
+    def summarize(self, measurements: Any, context: CheckContext) -> dict[str, Any]:
+        return {"annotations": sum(measurements), "annotators": [{"id": 71}]}
+
+    def report(self, summary: dict[str, Any], names: NameOf) -> Section:
+        return Section(
+            "Counts <b>",
+            findings=[
+                Finding(f"{names(71)} is here.", "As expected.", "warning", "Greet everybody.")
+            ],
+            tables=[
+                Table(["What", "How many"], [["annotations", summary["annotations"]], ["x", None]])
+            ],
+            pictures=[Picture("A dot", "data:image/png;base64,AA==", 10, 10)],
+        )
+
+
+def test_a_check_puts_a_section_on_the_page_and_a_step_at_its_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qa_plugins.runner.find_check", lambda name: CountsRegions())
+    tasks = [raw_task(1, [annotation(10, 71, [("car", square(30))])])]
+    source = open_source(str(write_export(tmp_path, tasks)))
+    run = run_checks(["counts"], source, derive_taxonomy(source.label_config), workers=1)
+    page = report(run, tmp_path)
+    assert "Counts &lt;b&gt;" in page and "What the checks found" in page
+    assert page.index("Greet everybody.") < page.index("Counts &lt;b&gt;")
+    assert "annotator A is here." in page or "A is here." in page
+    assert '<td class="num left">1</td>' in page and "<td>–</td>" in page
+
+
+def test_a_picture_from_elsewhere_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing is loaded from elsewhere"):
+        Picture("x", "https://example.org/x.png", 1, 1)
