@@ -90,12 +90,17 @@ class EmbeddingStore:
         self._remember(key, embedding)
         if self.folder is not None:
             try:
-                self.put_file(key, dumps(embedding))
+                content = dumps(embedding)
+                self.put_file(key, content)
+                self._written_bytes += len(content)
+                if self._written_bytes * _TRIM_EVERY_BYTES_FRACTION >= self.folder_limit_bytes:
+                    self._written_bytes = 0
+                    self.trim()
             except OSError as error:  # a full disk must not cost the annotator the mask
                 _LOG.warning("The embedding could not be stored on disk: %s.", error)
 
     def stored_bytes(self, key: str) -> int | None:
-        """Return the size of the file of `key` and count it as used now; None where there is none."""
+        """Return the size of the file of `key`, now in use; None where there is none."""
         if self.folder is None:
             return None
         path = self._path(key)
@@ -107,12 +112,8 @@ class EmbeddingStore:
         return size_bytes
 
     def put_file(self, key: str, content: bytes) -> None:
-        """Keep on disk what `dumps` made elsewhere. Raises OSError where it cannot be written."""
+        """Write what `dumps` made, without trimming. Raises OSError where that is impossible."""
         write_atomically(self._path(key), content)
-        self._written_bytes += len(content)
-        if self._written_bytes * _TRIM_EVERY_BYTES_FRACTION >= self.folder_limit_bytes:
-            self._written_bytes = 0
-            self.trim()
 
     def _remember(self, key: str, embedding: Embedding) -> None:
         with self._lock:

@@ -39,6 +39,7 @@ __all__ = [
 
 _MODELS_FOR_ONE_CORE = frozenset({"tiny", "classical"})
 _KEPT_FAILURES = 1000
+_TRIM_EVERY_BYTES_FRACTION = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,6 @@ class PrecomputePlan:
     cache_key: str
     threads: int | None = None
     folder: Path | None = None
-    folder_limit_bytes: int = 8 << 30
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
@@ -109,6 +109,7 @@ class PrecomputeSummary:
     skipped: int = 0
     failed: int = 0
     size_bytes: int = 0
+    untrimmed_bytes: int = 0
     is_full: bool = False
     failures: list[Failure] = field(default_factory=list)
 
@@ -146,7 +147,7 @@ def precompute(
     """
     assert store.folder is not None  # noqa: S101 - there is nothing to do without one
     summary = PrecomputeSummary()
-    started_s = time.time()
+    started_s = time.time() - 1  # file systems' clocks are coarse
     if workers is None and plan.model not in _MODELS_FOR_ONE_CORE:
         workers = 1
     if cluster is not None:
@@ -186,10 +187,7 @@ def precompute(
                 task_id, outcomes = result.value
                 for outcome in outcomes:
                     _take(task_id, outcome, plan, store, summary, fail)
-            if summary.size_bytes >= store.folder_limit_bytes:
-                # The sum counts a photo that several tasks share several times; the folder does not.
-                summary.size_bytes = store.bytes_used_since(started_s)
-                summary.is_full = summary.size_bytes >= store.folder_limit_bytes
+            summary.is_full = _make_room(store, summary, started_s)
             progress.advance(failed=summary.failed > failed_before)
     for problem in source.problems:
         fail(Failure(problem.task_id, "", problem.message))
@@ -228,7 +226,7 @@ def _encode(
         key = embedding_key(hashlib.sha256(content).hexdigest(), engine.cache_key)
         store = None
         if plan.folder is not None:
-            store = _worker_store(plan.folder, plan.folder_limit_bytes)
+            store = _worker_store(plan.folder)
             if (size_bytes := store.stored_bytes(key)) is not None:
                 return ImageOutcome(reference, key, size_bytes, was_there=True)
         file = dumps(engine.encode(load_pixels(content, max_pixels=plan.max_image_pixels)))
@@ -242,6 +240,20 @@ def _encode(
         return ImageOutcome(reference, error=f"The embedding could not be written: {error}.")
     except Exception as error:  # whatever a photo does to a model must not cost its neighbours
         return ImageOutcome(reference, error=f"{type(error).__name__}: {error}")
+
+
+def _make_room(store: EmbeddingStore, summary: PrecomputeSummary, started_s: float) -> bool:
+    """Trim the folder now and then; say whether this run's own embeddings fill it."""
+    limit_bytes = store.folder_limit_bytes
+    if summary.size_bytes >= limit_bytes:
+        # The sum counts a photo once for each task that shows it, the folder once.
+        summary.size_bytes = store.bytes_used_since(started_s)
+    if summary.size_bytes >= limit_bytes:
+        return True
+    if summary.untrimmed_bytes * _TRIM_EVERY_BYTES_FRACTION >= limit_bytes:
+        summary.untrimmed_bytes = 0
+        store.trim()  # what was used longest ago goes, which is nothing of this run
+    return False
 
 
 def _unfinished(
@@ -297,6 +309,7 @@ def _take(
         summary.skipped += 1
     else:
         summary.done += 1
+        summary.untrimmed_bytes += outcome.size_bytes
 
 
 def _marker(store: EmbeddingStore, plan: PrecomputePlan, task_id: int, reference: str) -> Path:
@@ -342,8 +355,8 @@ def _tools(plan: PrecomputePlan) -> tuple[Engine, Client | None]:
 
 
 @lru_cache(maxsize=1)
-def _worker_store(folder: Path, limit_bytes: int) -> EmbeddingStore:
-    return EmbeddingStore(0, folder, limit_bytes)
+def _worker_store(folder: Path) -> EmbeddingStore:
+    return EmbeddingStore(0, folder)
 
 
 def _changed(plan: PrecomputePlan, *, folder: Path | None, threads: int | None) -> PrecomputePlan:

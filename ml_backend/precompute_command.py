@@ -97,7 +97,6 @@ def precompute(
         device=device,
         cache_key=engine.cache_key,
         threads=threads,
-        folder_limit_bytes=int(disk_gb * (1 << 30)),
         url=source.url,
         api_key=source.api_key,
         ca_bundle=source.ca_bundle,
@@ -105,7 +104,7 @@ def precompute(
         local_roots=tuple(root.resolve() for root in local_roots),
         allowed_hosts=allowed_hosts,
     )
-    store = EmbeddingStore(0, folder, plan.folder_limit_bytes)
+    store = EmbeddingStore(0, folder, int(disk_gb * (1 << 30)))
     file = failures_path.open("w", newline="", encoding="utf-8") if failures_path else None
     try:
         summary = run(
