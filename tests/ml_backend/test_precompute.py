@@ -37,8 +37,8 @@ def write_photos(folder: Path, amount: int, size_px: tuple[int, int] = (60, 80))
     rng = np.random.default_rng(0)
     for number in range(amount):
         pixels = rng.integers(0, 255, (*size_px, 3), np.uint8)
-        Image.fromarray(pixels).save(photos / f"{number}.png", compress_level=1)
-    tasks = [{"id": n + 1, "data": {"image": f"{n}.png"}} for n in range(amount)]
+        Image.fromarray(pixels).save(photos / f"{number}.bmp")
+    tasks = [{"id": n + 1, "data": {"image": f"{n}.bmp"}} for n in range(amount)]
     export = folder / "tasks.json"
     export.write_text(json.dumps(tasks))
     (folder / "tasks.label-config.xml").write_text(CONFIG)
@@ -94,15 +94,15 @@ def test_an_embedding_that_was_deleted_is_made_again(tmp_path, run):
 def test_the_same_photo_under_another_name_is_encoded_once(tmp_path, run):
     export = write_photos(tmp_path, 2)
     photos = tmp_path / "photos"
-    (photos / "1.png").write_bytes((photos / "0.png").read_bytes())
+    (photos / "1.bmp").write_bytes((photos / "0.bmp").read_bytes())
     assert counts(run(export).output) == (1, 1, 0)
 
 
 def test_failures_are_listed_and_stop_nothing(tmp_path, run):
     export = write_photos(tmp_path, 4)
     photos = tmp_path / "photos"
-    (photos / "0.png").unlink()
-    (photos / "1.png").write_bytes(b"no image")
+    (photos / "0.bmp").unlink()
+    (photos / "1.bmp").write_bytes(b"no image")
     tasks = json.loads(export.read_text())
     tasks += [
         {"id": 5, "data": {"other": "x"}},
@@ -118,7 +118,7 @@ def test_failures_are_listed_and_stop_nothing(tmp_path, run):
     for task, reason in [
         (1, "is not below"),
         (2, "no image of a known format"),
-        (5, "have no image under image"),
+        (5, "no image under .image"),
         (6, "is not below"),
         (7, "'file:' addresses are not allowed"),
         (8, "neither Label Studio nor an allowed host"),
@@ -128,13 +128,13 @@ def test_failures_are_listed_and_stop_nothing(tmp_path, run):
     assert "run the same command again" in result.output
     assert len(failures.read_text().splitlines()) == 8
     # Mended, only what failed is left to do.
-    Image.new("RGB", (9, 9)).save(photos / "0.png")
+    Image.new("RGB", (9, 9)).save(photos / "0.bmp")
     assert counts(run(export).output) == (1, 2, 6)
 
 
 def test_where_nothing_is_ready_the_exit_code_says_so(tmp_path, run):
     export = write_photos(tmp_path, 1)
-    (tmp_path / "photos" / "0.png").unlink()
+    (tmp_path / "photos" / "0.bmp").unlink()
     assert run(export).exit_code == 3
 
 
@@ -150,7 +150,7 @@ def test_a_full_folder_ends_the_run_and_keeps_what_it_made(tmp_path, run):
 
 def test_every_image_of_a_task_is_encoded(tmp_path, run):
     export = write_photos(tmp_path, 3)
-    export.write_text(json.dumps([{"id": 1, "data": {"a": "0.png", "b": ["1.png", "2.png"]}}]))
+    export.write_text(json.dumps([{"id": 1, "data": {"a": "0.bmp", "b": ["1.bmp", "2.bmp"]}}]))
     config = tmp_path / "tasks.label-config.xml"
     config.write_text(
         '<View><Image name="a" value="$a"/><Image name="b" valueList="$b"/>'
@@ -161,7 +161,7 @@ def test_every_image_of_a_task_is_encoded(tmp_path, run):
 
 @pytest.mark.timeout(300)
 def test_a_killed_run_goes_on_where_it_was_and_serve_then_encodes_nothing(tmp_path):
-    export = write_photos(tmp_path, 200, size_px=(480, 640))
+    export = write_photos(tmp_path, 100, size_px=(480, 640))
     command = [sys.executable, "-m", "segstudio.cli", "precompute"]
     command += arguments(export, "--workers", "2")
     killed = subprocess.Popen(
@@ -175,13 +175,13 @@ def test_a_killed_run_goes_on_where_it_was_and_serve_then_encodes_nothing(tmp_pa
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     before = {path.name: path.stat().st_ino for path in store.glob("??/*.emb")}
-    assert 5 <= len(before) < 200
+    assert 5 <= len(before) < 100
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
-    assert counts(done.stdout) == (200 - len(before), len(before), 0)
+    assert counts(done.stdout) == (100 - len(before), len(before), 0)
     after = {path.name: path.stat().st_ino for path in store.glob("??/*.emb")}
-    assert len(after) == 200
+    assert len(after) == 100
     assert before.items() <= after.items()  # none of them was written again
 
     settings = Settings(embeddings_dir=store, local_roots=(tmp_path / "photos",))
@@ -192,9 +192,9 @@ def test_a_killed_run_goes_on_where_it_was_and_serve_then_encodes_nothing(tmp_pa
         "value": {"x": 50, "y": 50, "width": 1, "keypointlabels": ["Car"]}, "id": "k",
         "from_name": "kp", "to_name": "image", "type": "keypointlabels",
     }  # fmt: skip
-    for number in (0, 60, 199):
+    for number in (0, 60, 99):
         request = PredictRequest(
-            (PredictTask(number + 1, {"image": f"{number}.png"}),), "1", CONFIG, (prompt,)
+            (PredictTask(number + 1, {"image": f"{number}.bmp"}),), "1", CONFIG, (prompt,)
         )
         assert "result" in backend.answer(request)[0]
     text = backend.metrics.render().decode()
@@ -208,7 +208,7 @@ def test_a_killed_run_goes_on_where_it_was_and_serve_then_encodes_nothing(tmp_pa
 def test_a_ray_cluster_makes_the_same_embeddings(tmp_path):
     pytest.importorskip("ray", reason="the extra 'scale' is not installed")
     export = write_photos(tmp_path, 6)
-    (tmp_path / "photos" / "3.png").unlink()
+    (tmp_path / "photos" / "3.bmp").unlink()
     command = [sys.executable, "-m", "segstudio.cli", "precompute", *arguments(export)]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     there = subprocess.run(
