@@ -6,7 +6,6 @@ They carry no time of their own: the same input gives the same card.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,14 +15,13 @@ from exporters.plan import Plan
 from exporters.problems import ProblemLog, place
 from exporters.statistics import Statistics
 from segstudio.cli import installed_version
-from segstudio.errors import UsageError
 from segstudio.plugins import ExportContext, Exporter
 from segstudio.source import Source
 from segstudio.tasks import Problem
 
 CARD: Final = "dataset.json"
 README: Final = "README.md"
-_MARKER: Final = "segstudio_version"
+MARKER: Final = "segstudio_version"
 _PROBLEMS_SHOWN: Final = 20
 
 LOSS_SENTENCES: Final[Mapping[str, str]] = {
@@ -35,37 +33,15 @@ LOSS_SENTENCES: Final[Mapping[str, str]] = {
     "several_labels_regions": "regions have several labels; the first in taxonomy order was taken",
     "unreadable_regions": "regions are damaged or belong to another image size",
     "objects_without_majority": "drawn objects had no majority among the annotators",
+    "answers_without_majority": "answers about whole images had no majority among the annotators",
+    "images_not_copied": "images could not be opened and are not beside their annotations",
     "instances_merged": "objects share their class with another one of the image; "
     "a label map does not tell them apart",
     "segments_outside_the_schema": "segments belong to classes that the schema leaves out",
+    "stuff_left_out": "stuff segments were left out, as `stuff=exclude` asks",
+    "void_px_not_held": "pixels are VOID, which this format cannot mark; they read as background",
     "segments_without_their_attributes": "segments had attributes, which this format cannot hold",
 }
-
-
-def check_folder(out_dir: Path, format_name: str) -> None:
-    """Refuse an output folder that something else lives in.
-
-    Raises:
-        UsageError: a file of that name, another format's export, or a dataset.json not of ours.
-    """
-    if out_dir.exists() and not out_dir.is_dir():
-        raise UsageError(f"{out_dir} is a file; give a folder with --out.")
-    card = out_dir / CARD
-    if not card.exists():
-        return
-    try:
-        found = json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or _MARKER not in found:
-        raise UsageError(
-            f"{card} is not of segstudio and would be overwritten; choose another folder."
-        )
-    if found.get("format") != format_name:
-        raise UsageError(
-            f"{out_dir} holds an export in the format {found.get('format')}; choose another "
-            f"folder for {format_name}, or remove that one first."
-        )
 
 
 def write_cards(
@@ -82,7 +58,7 @@ def write_cards(
     """Write the card of the export, and one in each annotator's folder; return the export's."""
     common = {
         "format": exporter.name,
-        _MARKER: installed_version(),
+        MARKER: installed_version(),
         "source": _source_name(source.description),
         "project_id": source.project_id,
         "last_annotation_at": plan.last_change or None,
@@ -158,7 +134,7 @@ def readme_text(card: Mapping[str, Any], exporter: Exporter, problems: list[Prob
     lines = [
         f"# {card['taxonomy']['name']}: {card['images']} images as {card['format']}",
         "",
-        f"{exporter.summary}. Written by segstudio {card[_MARKER]} from {card['source']}"
+        f"{exporter.summary}. Written by segstudio {card[MARKER]} from {card['source']}"
         + (
             f"; last annotation {card['last_annotation_at']}."
             if card["last_annotation_at"]

@@ -8,18 +8,16 @@ R + 256 G + 65536 B, VOID and unlabelled pixels are 0, `bbox` is [x, y, width, h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from exporters.files import write_bytes, write_json_lists
+from exporters.flags import CROWD, is_flagged
 from exporters.panoptic_ids import paint_ids, segment_ids
 from exporters.png import rgb_png
 from exporters.records import image_record, known_ids, scene_of, with_image_ids
 from segstudio.images import AnnotatedImage
 from segstudio.plugins import ExportContext
 from segstudio.taxonomy import Taxonomy
-
-_CROWD_NAMES: Final = frozenset({"iscrowd", "is_crowd", "crowd"})
-_YES: Final = frozenset({"1", "yes", "true", "crowd", "iscrowd", "is_crowd"})
 
 
 class CocoPanopticExporter:
@@ -48,7 +46,7 @@ class CocoPanopticExporter:
                 "category_id": segment.class_id,
                 "area": segment.mask.area_px,
                 "bbox": list(segment.mask.bbox),
-                "iscrowd": int(_is_crowd(segment.attributes)),
+                "iscrowd": int(is_flagged(segment.attributes, CROWD)),
             }
             if segment.attributes:
                 info["attributes"] = dict(segment.attributes)
@@ -103,12 +101,3 @@ def _annotation_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any
         "file_name": f"{record['stem']}.png",
         "segments_info": record["segments_info"],
     }
-
-
-def _is_crowd(attributes: Mapping[str, Any]) -> bool:
-    """Say whether a per-region control named iscrowd (or crowd) was answered with yes."""
-    for name, answer in attributes.items():
-        if name.lower() in _CROWD_NAMES:
-            answers = answer if isinstance(answer, list | tuple) else [answer]
-            return any(str(one).strip().lower() in _YES for one in answers)
-    return False
