@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from segstudio.cli_options import SourceOptions, compute_options, source_options
-from segstudio.errors import MediaError, UsageError
+from segstudio.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from exporters.runner import ExportSummary
-    from segstudio.source import Source
 
 
 @click.command()
@@ -25,10 +20,11 @@ if TYPE_CHECKING:
 @source_options
 @click.option(
     "--out",
-    "out_dir",
+    "place",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The output folder. An earlier export of the format there is brought up to date.",
+    metavar="DIR|X.zip|URL",
+    help="A folder, a zip file, or an fsspec URL such as s3://bucket/set. An earlier export of the "
+    "format there is brought up to date, and stays as it is until the new one is whole.",
 )
 @click.option(
     "--annotations",
@@ -56,7 +52,21 @@ if TYPE_CHECKING:
     "roots",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder with the images, for a file source: their sizes and the contact sheet.",
+    help="A folder of this machine with the images, for a file source.",
+)
+@click.option(
+    "--images",
+    type=click.Choice(["copy", "link", "reference", "none"]),
+    default="reference",
+    show_default=True,
+    help="Copy or link the images into the export, name where they are, or neither. A link is a "
+    "hard link, else a symbolic one, else (an image on a server) a copy.",
+)
+@click.option(
+    "--staging",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="For a zip file or URL: make the export in this folder and keep it, so that the next "
+    "one sends only what changed.",
 )
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format."
@@ -65,12 +75,14 @@ if TYPE_CHECKING:
 def export(
     format_name: str,
     source: SourceOptions,
-    out_dir: Path,
+    place: str,
     annotations: str | None,
     overlap: str,
     strict: bool,
     qa_path: Path | None,
     roots: tuple[Path, ...],
+    images: str,
+    staging: Path | None,
     options: tuple[str, ...],
     workers: int | None,
     cluster: str | None,
@@ -88,20 +100,20 @@ def export(
     find_exporter(format_name)
     parse_policy(annotations)
     opened = source.open()
-    picture_of = _picture_opener(opened, roots)
     summary = run_export(
         format_name,
         opened,
-        out_dir,
+        place,
         taxonomy=load_taxonomy(source.taxonomy) if source.taxonomy else None,
         annotations=annotations,
         strict=strict,
         options={**_parse_options(options), "overlap": overlap},
         workers=workers,
         cluster=cluster,
-        size_of=_size_opener(opened, roots),
-        picture_of=picture_of,
-        qa=_read_qa(qa_path),
+        images=images,
+        roots=roots,
+        staging=staging,
+        qa=_read_qa(qa_path or _qa_beside(source.spec)),
     )
     click.echo(summary_text(summary))
 
@@ -114,8 +126,7 @@ def summary_text(summary: ExportSummary) -> str:
     segments = sum(one["segments"] for one in card["classes"])
     taken = card["annotations"]
     lines = [
-        f"{summary.images} images, {segments} segments as {summary.format_name} in "
-        f"{summary.out_dir}",
+        f"{summary.images} images, {segments} segments as {summary.format_name} in {summary.place}",
         f"  annotations: {taken['takes']}; {taken['tasks_taken']} of {taken['tasks_read']} tasks"
         + "".join(f", {count} {why}" for why, count in taken["tasks_left_out"].items()),
     ]
@@ -131,7 +142,8 @@ def summary_text(summary: ExportSummary) -> str:
         if count
     ]
     lines += [f"  look at: {count} x {kind}" for kind, count in card["problems"]["counts"].items()]
-    lines.append(f"Read {summary.out_dir / 'README.md'} for the whole report. {summary.next_step}")
+    report = f"{summary.place.rstrip('/')}/README.md"
+    lines.append(f"Read {report} for the whole report. {summary.next_step}")
     return "\n".join(lines).rstrip()
 
 
@@ -157,33 +169,8 @@ def _read_qa(path: Path | None) -> dict[str, Any] | None:
     return found
 
 
-def _size_opener(
-    source: Source, roots: tuple[Path, ...]
-) -> Callable[[int, str], tuple[int, int]] | None:
-    """Return what tells the size of an image on which nobody drew, by opening its file."""
-    client = getattr(source, "client", None)
+def _qa_beside(spec: str) -> Path | None:
+    """Return the qa.json of an export file: `X.qa.json` beside `X.json`, or None."""
+    from segstudio.export_file import sidecar
 
-    def size_of(task_id: int, reference: str) -> tuple[int, int]:
-        from segstudio.media import image_bytes
-        from segstudio.pixels import image_size_px
-
-        try:
-            return image_size_px(image_bytes(reference, client, roots, task_id=task_id))
-        except MediaError as error:
-            raise ValueError(str(error)) from error
-
-    return size_of
-
-
-def _picture_opener(
-    source: Source, roots: tuple[Path, ...]
-) -> Callable[[int, str], NDArray[np.uint8]]:
-    client = getattr(source, "client", None)
-
-    def picture_of(task_id: int, reference: str) -> NDArray[np.uint8]:
-        from segstudio.media import image_bytes
-        from segstudio.pixels import load_image
-
-        return load_image(image_bytes(reference, client, roots, task_id=task_id))
-
-    return picture_of
+    return None if spec.startswith("project:") else sidecar(spec, "qa.json")

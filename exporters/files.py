@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
+
+from segstudio.errors import UsageError
+
+WORK_FOLDER: Final = ".segstudio"
+"""The folder in every export that serves resuming only."""
 
 _PREFIX, _SUFFIX = ".segstudio-", ".part"
 
@@ -36,6 +43,34 @@ def remove_halves(folder: Path) -> None:
     """Remove the temporary files that a killed run left below a folder."""
     for path in folder.rglob(f"{_PREFIX}*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def export_files(folder: Path) -> list[str]:
+    """Return the names of an export's files, sorted, without those that serve resuming."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if not name.startswith(WORK_FOLDER + "/"))
+
+
+def lock_file(path: Path, purpose: Path) -> IO[bytes]:
+    """Open a lock file and hold it until it is closed; a killed process holds nothing.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UsageError(
+            f"Another export is writing into {purpose}; wait for it, or choose another folder."
+        ) from error
+    except OSError as error:
+        # Some network file systems have no locks; there one export at a time is up to the user.
+        if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+            file.close()
+            raise
+    return file
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,9 +1,11 @@
-"""Which images of an export are finished: the memory that lets a killed run go on.
+"""Which images of an export are finished, and where the work lies until all of it is.
 
 `.segstudio/journal.jsonl` in the output folder holds one line an image, in task order: its key,
-a digest of all that went into it, its files, and the record that the exporter returned. A later
-run takes over every image whose digest is the same and whose files are still there, and removes
-the files of images that are gone. Running the same export twice therefore costs little more than
+a digest of all that went into it, its files, and its record. A run writes its files below
+`.segstudio/new/` and its own journal beside; only `commit` moves them to their places, when
+everything is there. So a run that is killed, or meets a full disk, leaves the earlier export as it
+was, and the next run takes over every image whose digest is the same and whose files are there.
+Files of images that are gone are removed. Running the same export twice costs little more than
 reading.
 """
 
@@ -14,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from exporters.files import atomic_writer, compact_json, remove_halves
+from exporters.files import WORK_FOLDER, atomic_writer, compact_json, lock_file, remove_halves
 
-FOLDER = ".segstudio"
+# The line that names the files of the whole data set: no image has an empty key.
+_DATA_SET = ""
 
 
 class Journal:
@@ -28,16 +31,19 @@ class Journal:
 
     def __init__(self, out_dir: Path) -> None:
         self._out_dir = out_dir
-        self._finished = out_dir / FOLDER / "journal.jsonl"
-        self._growing = out_dir / FOLDER / "journal.part.jsonl"
+        self.work_dir = out_dir / WORK_FOLDER / "new"
+        self._finished = out_dir / WORK_FOLDER / "journal.jsonl"
+        self._growing = out_dir / WORK_FOLDER / "journal.part.jsonl"
         self._known: dict[str, tuple[str, int]] = {}
         self._reader: IO[bytes] | None = None
         self._writer: IO[bytes] | None = None
+        self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Journal:
-        self._finished.parent.mkdir(parents=True, exist_ok=True)
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_file(self._finished.with_name("lock"), self._out_dir)
+        remove_halves(self._finished.parent)
         if self._growing.exists():
-            remove_halves(self._out_dir)
             self._take_over_killed_run()
         if self._finished.exists():
             self._reader = self._finished.open("rb")
@@ -48,7 +54,7 @@ class Journal:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for file in (self._reader, self._writer):
+        for file in (self._reader, self._writer, self._lock):
             if file is not None:
                 file.close()
 
@@ -59,8 +65,12 @@ class Journal:
             return None
         self._reader.seek(offset)
         entry = json.loads(self._reader.readline())
-        complete = all((self._out_dir / name).is_file() for name in entry["files"])
+        complete = all(self.has(name) for name in entry["files"])
         return dict(entry["record"]) if complete else None
+
+    def has(self, name: str) -> bool:
+        """Say whether a file of the export is there, in its place or waiting to be moved there."""
+        return (self.work_dir / name).is_file() or (self._out_dir / name).is_file()
 
     def add(self, key: str, digest: str, files: Sequence[str], record: Mapping[str, Any]) -> None:
         """Note a finished image; on disk at once, so that a kill loses nothing before it.
@@ -81,27 +91,51 @@ class Journal:
         """Return this run's records of one sub-folder ("" for all), readable many times."""
         return JournalRecords(self._growing, folder)
 
+    def sweep(self) -> None:
+        """Remove work of an earlier run that this one does not use; before `finish` writes."""
+        kept = self._files_of_images()
+        for path in _files_below(self.work_dir):
+            if path.relative_to(self.work_dir).as_posix() not in kept:
+                path.unlink()
+
     def commit(self) -> int:
-        """Make this run's journal the finished one; return how many stale files were removed."""
-        kept: set[str] = set()
-        with self._growing.open("rb") as file:
-            for _, line in _lines(file):
-                kept.update(json.loads(line)["files"])
-        stale: set[str] = set()
-        if self._reader is not None:
-            self._reader.seek(0)
-            for _, line in _lines(self._reader):
-                stale.update(set(json.loads(line)["files"]) - kept)
+        """Move all new files to their places; return how many stale files were removed.
+
+        Images come first and the card last; a kill in between is made good by the next run.
+        """
+        kept = self._files_of_images()
+        new = [path.relative_to(self.work_dir).as_posix() for path in _files_below(self.work_dir)]
+        of_data_set = sorted(set(new) - kept, key=_card_last)
+        self.add(_DATA_SET, "", of_data_set, {})
+        stale = self._files_of_earlier_runs() - kept - set(of_data_set)
+        for name in (*sorted(kept.intersection(new)), *of_data_set):
+            target = self._out_dir / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self.work_dir / name).replace(target)
+            # Two links to one file: replacing does nothing then, and leaves both.
+            (self.work_dir / name).unlink(missing_ok=True)
         removed = sum(self._remove(name) for name in sorted(stale))
         if self._writer is not None:
             self._writer.close()
         self._growing.replace(self._finished)
+        _remove_empty_folders(self.work_dir)
         return removed
+
+    def _files_of_images(self) -> set[str]:
+        with self._growing.open("rb") as file:
+            return {name for _, line in _lines(file) for name in json.loads(line)["files"]}
+
+    def _files_of_earlier_runs(self) -> set[str]:
+        if self._reader is None:
+            return set()
+        self._reader.seek(0)
+        return {name for _, line in _lines(self._reader) for name in json.loads(line)["files"]}
 
     def _remove(self, name: str) -> bool:
         path = self._out_dir / name
-        inside = path.resolve().is_relative_to(self._out_dir.resolve())
-        if not inside or not path.is_file():
+        # The folder, not the file: an image may be a link to one that lies elsewhere.
+        inside = path.parent.resolve().is_relative_to(self._out_dir.resolve())
+        if not inside or not (path.is_file() or path.is_symlink()):
             return False
         path.unlink()
         return True
@@ -127,7 +161,7 @@ class JournalRecords:
         with self._path.open("rb") as file:
             for _, line in _lines(file):
                 entry = json.loads(line)
-                if entry["key"].startswith(self._prefix):
+                if entry["key"].startswith(self._prefix) and entry["key"] != _DATA_SET:
                     yield entry["record"]
 
 
@@ -138,3 +172,17 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         if line.endswith(b"\n"):
             yield offset, line
         offset += len(line)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def _card_last(name: str) -> tuple[bool, str]:
+    return name.rpartition("/")[2] == "dataset.json", name
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    for path in sorted((one for one in folder.rglob("*") if one.is_dir()), reverse=True):
+        path.rmdir()
+    folder.rmdir()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import pickle
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
+from exporters.answers import majority_answers
 from exporters.names import StemNames
 from exporters.problems import ProblemLog
 from segstudio.errors import SourceError
@@ -34,12 +35,27 @@ class WorkItem:
     """One image to export.
 
     `folder` is the file set it belongs to, "" for the only one. `drawn` holds each annotator's
-    regions where a consensus is to be found, and is empty otherwise.
+    regions where a consensus is to be found, and is empty otherwise. `losses` counts what was lost
+    on the way here.
     """
 
     folder: str
     image: AnnotatedImage
     drawn: tuple[tuple[Region, ...], ...] = ()
+    losses: Mapping[str, int] = field(default_factory=dict)
+
+
+class Planned(NamedTuple):
+    """A spooled image: where it belongs, itself without its regions, and the whole, pickled."""
+
+    folder: str
+    image: AnnotatedImage
+    pickled: bytes
+
+    def item(self) -> WorkItem:
+        """Return the whole."""
+        found: WorkItem = pickle.loads(self.pickled)  # noqa: S301 - our own spool
+        return found
 
 
 @dataclass(slots=True)
@@ -56,25 +72,39 @@ class Plan:
 
     def add(self, item: WorkItem, annotators: tuple[int | None, ...]) -> None:
         """Spool one image."""
-        blob = pickle.dumps(item, protocol=5)
-        self.spool.write(_LENGTH.pack(len(blob)))
-        self.spool.write(blob)
+        item = replace(
+            item,
+            image=replace(item.image, regions=_packed(item.image.regions)),
+            drawn=tuple(_packed(regions) for regions in item.drawn),
+        )
+        head = (item.folder, replace(item.image, regions=(), answers={}, task_data={}))
+        for value in (head, item):
+            blob = pickle.dumps(value, protocol=5)
+            self.spool.write(_LENGTH.pack(len(blob)))
+            self.spool.write(blob)
         self.images += 1
         self.folders[item.folder] = self.folders.get(item.folder, 0) + 1
         counts = self.annotators.setdefault(item.folder, {})
         for annotator in annotators:
             counts[annotator] = counts.get(annotator, 0) + 1
 
-    def items(self) -> Iterator[bytes]:
-        """Yield the pickled items in task order."""
+    def items(self) -> Iterator[Planned]:
+        """Yield the images in task order, each under its final file stem."""
         self.spool.seek(0)
-        while head := self.spool.read(_LENGTH.size):
-            yield self.spool.read(*_LENGTH.unpack(head))
+        while head := self._read():
+            folder, image = pickle.loads(head)  # noqa: S301 - our own spool
+            stem = self.names.stem(image)
+            yield Planned(folder, replace(image, file_stem=stem), self._read())
 
-    def named(self, item: WorkItem) -> WorkItem:
-        """Return the item with its final file stem."""
-        stem = self.names.stem(item.image)
-        return replace(item, image=replace(item.image, file_stem=stem))
+    def _read(self) -> bytes:
+        length = self.spool.read(_LENGTH.size)
+        return self.spool.read(*_LENGTH.unpack(length)) if length else b""
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Forget the spooled items."""
@@ -160,13 +190,33 @@ def _add_image(
     present = [(one, images[key]) for one, images in by_annotation if key in images]
     if kind == "consensus" and len(present) > 1:
         drawn = tuple(image.regions for _, image in present)
-        merged = replace(present[0][1], regions=(), annotation_id=None, annotator_id=None)
+        answers, open_answers = majority_answers([image.answers for _, image in present])
+        merged = replace(
+            present[0][1], regions=(), annotation_id=None, annotator_id=None, answers=answers
+        )
         annotators = tuple(annotation.completed_by for annotation, _ in present)
-        plan.add(WorkItem("", merged, drawn), annotators)
+        losses = {"answers_without_majority": open_answers}
+        plan.add(WorkItem("", merged, drawn, losses), annotators)
         return
     for annotation, image in present:
         folder = annotator_folder(annotation.completed_by) if kind == "all" else ""
         plan.add(WorkItem(folder, image), (annotation.completed_by,))
+
+
+def _packed(regions: Iterable[Region]) -> tuple[Region, ...]:
+    """Return the regions with brush streams as bytes: a list of ints takes eight times as much."""
+    return tuple(_packed_region(region) for region in regions)
+
+
+def _packed_region(region: Region) -> Region:
+    stream = region.value.get("rle")
+    if region.kind != "brush" or not isinstance(stream, list):
+        return region
+    try:
+        packed = bytes(stream)
+    except (TypeError, ValueError):  # damaged; decoding it will say how
+        return region
+    return replace(region, value={**region.value, "rle": packed})
 
 
 def _for_task(size_of: SizeOf | None, task_id: int) -> Callable[[str], tuple[int, int]] | None:

@@ -61,8 +61,14 @@ def image_record(image: AnnotatedImage, files: Iterable[str], **more: Any) -> di
         files: the image's own files, relative to the export's folder. The runner looks for them
             before it takes over a finished image.
         more: whatever the format's `finish` needs. `losses`, a dict of counts, is added to the
-            card's loss report.
+            card's loss report; `image_file` is where the format wants the image itself, relative
+            to the export's folder (default `images/<file_name>`), should it be copied or linked.
+
+    Returns:
+        The record; `answers` holds the answers about the image as a whole, where there are any.
     """
+    if image.answers:
+        more = {"answers": dict(image.answers), **more}
     is_data = image.reference[:5].lower() == "data:"
     return {
         "stem": image.file_stem,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from exporters.answers import count_answers, merge_answers
 from segstudio.scene import Scene
 from segstudio.taxonomy import Taxonomy
 
@@ -39,10 +41,12 @@ class Statistics:
     class_pixels: Counter[int] = field(default_factory=Counter)
     pixels: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
+    answers: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def add(self, counts: dict[str, Any]) -> None:
-        """Add the counts of one image, as `count_scene` returns them."""
+    def add(self, counts: dict[str, Any], answers: Mapping[str, Any] | None = None) -> None:
+        """Add the counts of one image, as `count_scene` returns them, and the answers about it."""
         self.images += 1
+        count_answers(self.answers, answers or {})
         self.empty_images += not counts["classes"]
         for class_id, (segments, pixels) in counts["classes"].items():
             self.class_images[int(class_id)] += 1
@@ -71,6 +75,9 @@ class Statistics:
             ],
             "pixels": {name: self.pixels[name] for name in ("total", "void", "unlabelled")},
             "losses": dict(sorted(self.losses.items())),
+            "image_answers": {
+                name: dict(sorted(counts.items())) for name, counts in sorted(self.answers.items())
+            },
         }
 
     def merge(self, other: Statistics) -> None:
@@ -79,3 +86,4 @@ class Statistics:
         self.empty_images += other.empty_images
         for name in ("class_images", "class_segments", "class_pixels", "pixels", "losses"):
             getattr(self, name).update(getattr(other, name))
+        merge_answers(self.answers, other.answers)

@@ -32,6 +32,7 @@ __all__ = [
     "image_bytes",
     "image_size_px",
     "load_image",
+    "local_file",
 ]
 
 MAX_IMAGE_BYTES: Final = 512 * 1024 * 1024
@@ -77,7 +78,7 @@ def image_bytes(
     if scheme in _CLOUD_SCHEMES:
         url = _presign_url(reference, client, task_id)
     elif scheme in ("http", "https"):
-        url = httpx.URL(reference)
+        url = _parsed(reference)
     elif scheme:
         raise MediaError(
             f"{_shown(reference)} cannot be opened: '{scheme}:' addresses are not allowed. "
@@ -94,6 +95,33 @@ def image_bytes(
     return _from_network(url, _shown(reference), client, tuple(allowed_hosts), max_bytes)
 
 
+def local_file(
+    reference: str,
+    client: Client | None = None,
+    roots: Sequence[Path] = (),
+    *,
+    max_bytes: int = MAX_IMAGE_BYTES,
+) -> Path | None:
+    """Return the file of this machine that `image_bytes` would read; None where it reads none.
+
+    None for a reference that leads to a server or holds its data itself.
+
+    Raises:
+        MediaError: it is a path, and no file below the roots; the sentence says which.
+    """
+    if not reference or "\0" in reference:
+        return None
+    scheme = _scheme(reference)
+    if scheme in ("http", "https"):
+        url = _parsed(reference)
+        if client is not None or not roots or _server_path(url) is None:
+            return None
+        return _find_below(str(url.raw_path, "ascii"), roots, max_bytes)
+    if scheme or (client is not None and reference.startswith("/data/")):
+        return None
+    return _find_below(reference, roots, max_bytes)
+
+
 def allowed_hosts_from_environment() -> tuple[str, ...]:
     """Return the hosts of `SEGSTUDIO_ALLOWED_HOSTS`, comma separated."""
     listed = os.environ.get("SEGSTUDIO_ALLOWED_HOSTS", "")
@@ -105,6 +133,13 @@ def _scheme(reference: str) -> str:
     # A single letter is a drive of Windows, and "a/b:c.jpg" is a file name.
     usable = colon and len(head) > 1 and head[0].isalpha() and "/" not in head
     return head.lower() if usable and all(c.isalnum() or c in "+.-" for c in head) else ""
+
+
+def _parsed(reference: str) -> httpx.URL:
+    try:
+        return httpx.URL(reference)
+    except httpx.InvalidURL as error:
+        raise MediaError(f"{_shown(reference)} is no valid address: {error}.") from error
 
 
 def _from_data_uri(reference: str, max_bytes: int) -> bytes:
@@ -156,6 +191,13 @@ def _server_path(url: httpx.URL) -> str | None:
 
 
 def _from_roots(reference: str, roots: Sequence[Path], max_bytes: int) -> bytes:
+    try:
+        return _find_below(reference, roots, max_bytes).read_bytes()
+    except OSError as error:
+        raise MediaError(f"{_shown(reference)} cannot be read: {error}.") from error
+
+
+def _find_below(reference: str, roots: Sequence[Path], max_bytes: int) -> Path:
     if not roots:
         raise MediaError(
             f"{_shown(reference)} is a path of Label Studio's machine or of this one, and no "
@@ -171,7 +213,7 @@ def _from_roots(reference: str, roots: Sequence[Path], max_bytes: int) -> bytes:
                     continue
                 if candidate.stat().st_size > max_bytes:
                     raise MediaError(f"{candidate.name} is larger than {max_bytes:,} bytes.")
-                return candidate.read_bytes()
+                return candidate
             except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
                 raise MediaError(f"{_shown(reference)} cannot be read: {error}.") from error
     folders = ", ".join(str(root) for root in roots)

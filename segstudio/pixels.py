@@ -62,6 +62,16 @@ def image_size_px(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int,
     return (width_px, height_px) if turned else (height_px, width_px)
 
 
+def exif_orientation(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
+    """Return how an image is stored turned, 1 (not at all) to 8, where browsers turn it back.
+
+    Raises:
+        MediaError: as `load_image`.
+    """
+    with _opened(content, max_pixels) as image:
+        return _orientation(image)
+
+
 @contextmanager
 def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     from PIL import Image, UnidentifiedImageError

@@ -82,7 +82,7 @@ def test_the_qa_verdict_is_on_the_card(tmp_path: Path) -> None:
 def test_every_kind_of_loss_has_a_sentence() -> None:
     scene = build_scene((), TAXONOMY, 2, 2)
     ours = {"instances_merged", "segments_without_their_attributes", "objects_without_majority"}
-    assert set(scene.losses) | ours == set(LOSS_SENTENCES)
+    assert set(scene.losses) | ours <= set(LOSS_SENTENCES)
 
 
 def sheet(out: Path) -> np.ndarray:

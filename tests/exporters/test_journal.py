@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from exporters.journal import Journal
+from segstudio.errors import UsageError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -14,9 +15,17 @@ def touch(root: Path, *names: str) -> None:
 def finished_run(root: Path, keys: list[str], digest: str = "d") -> int:
     with Journal(root) as journal:
         for key in keys:
-            touch(root, f"{key}.png")
+            touch(journal.work_dir, f"{key}.png")
             journal.add(key, digest, [f"{key}.png"], {"stem": key})
         return journal.commit()
+
+
+def killed_run(root: Path, keys: list[str]) -> None:
+    """A run whose process ends before it commits."""
+    with Journal(root) as journal:
+        for number, key in enumerate(keys, start=1):
+            touch(journal.work_dir, f"{key}.png")
+            journal.add(key, "d", [f"{key}.png"], {"n": number})
 
 
 def test_a_finished_image_is_found_again_with_its_record(tmp_path: Path) -> None:
@@ -41,11 +50,7 @@ def test_an_image_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_is_taken_over_even_with_a_torn_last_line(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.__enter__()
-    touch(tmp_path, "a.png", "b.png")
-    journal.add("a", "d", ["a.png"], {"n": 1})
-    journal.add("b", "d", ["b.png"], {"n": 2})
+    killed_run(tmp_path, ["a", "b"])
     part = tmp_path / ".segstudio" / "journal.part.jsonl"
     part.write_bytes(part.read_bytes()[:-5])
     with Journal(tmp_path) as second:
@@ -54,25 +59,53 @@ def test_a_killed_run_is_taken_over_even_with_a_torn_last_line(tmp_path: Path) -
 
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.__enter__()
-    touch(tmp_path, "masks/.segstudio-abc.part", "masks/.mine.part")
+    killed_run(tmp_path, ["a"])
+    work_dir = Journal(tmp_path).work_dir
+    touch(work_dir, ".segstudio-abc.part", ".mine.part")
     with Journal(tmp_path):
         pass
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == [".mine.part"]
+    assert sorted(path.name for path in work_dir.iterdir()) == [".mine.part", "a.png"]
 
 
 def test_two_kills_in_a_row_lose_nothing(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
-    first.__enter__()
-    touch(tmp_path, "a.png", "b.png")
-    first.add("a", "d", ["a.png"], {"n": 1})
-    first.add("b", "d", ["b.png"], {"n": 2})
-    second = Journal(tmp_path)
-    second.__enter__()
-    second.add("a", "d", ["a.png"], {"n": 1})
+    killed_run(tmp_path, ["a", "b"])
+    killed_run(tmp_path, ["a"])
     with Journal(tmp_path) as third:
         assert third.find("b", "d") == {"n": 2}
+
+
+def test_until_everything_is_there_the_earlier_files_stay_as_they_were(tmp_path: Path) -> None:
+    finished_run(tmp_path, ["a", "gone"])
+    with Journal(tmp_path) as journal:
+        (journal.work_dir / "a.png").write_bytes(b"new")
+        (journal.work_dir / "list.txt").write_bytes(b"1")
+        journal.add("a", "e", ["a.png"], {})
+        assert (tmp_path / "a.png").read_bytes() == b"x"
+        journal.commit()
+    assert (tmp_path / "a.png").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.glob("*")) == [".segstudio", "a.png", "list.txt"]
+
+
+def test_files_of_the_data_set_that_are_no_longer_written_are_removed(tmp_path: Path) -> None:
+    for name in ("train.txt", "val.txt"):
+        with Journal(tmp_path) as journal:
+            touch(journal.work_dir, name)
+            journal.commit()
+    assert [path.name for path in tmp_path.glob("*.txt")] == ["val.txt"]
+
+
+def test_what_a_killed_run_made_and_this_one_does_not_is_swept_away(tmp_path: Path) -> None:
+    killed_run(tmp_path, ["a", "b"])
+    with Journal(tmp_path) as journal:
+        journal.add("b", "d", ["b.png"], {})
+        journal.sweep()
+        journal.commit()
+    assert [path.name for path in tmp_path.glob("*.png")] == ["b.png"]
+
+
+def test_two_exports_never_write_into_one_folder_at_once(tmp_path: Path) -> None:
+    with Journal(tmp_path), pytest.raises(UsageError, match="Another export is writing into"):
+        Journal(tmp_path).__enter__()
 
 
 def test_files_of_images_that_are_gone_are_removed_and_others_are_not(tmp_path: Path) -> None:
