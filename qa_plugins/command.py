@@ -14,12 +14,15 @@ from segstudio.errors import EXIT_GATE_FAILED, SegstudioError, ServerError, Usag
 from segstudio.tasks import LOSS_KINDS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qa_plugins.runner import QaRun
     from segstudio.client import Client
     from segstudio.source import Source
     from segstudio.taxonomy import Taxonomy
 
 _STRICT_KINDS = LOSS_KINDS | {"task-failed", "worker-died", "bad-task", "size-mismatch"}
+_FINDINGS_PRINTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def qa(
     )  # fmt: skip
     client = source.connect() if opened.project_id is not None else None
     write_report(run, ReportOptions(out_dir, names, images, pictures), client)
-    _print_summary(run.result, out_dir)
+    _print_summary(run, out_dir)
     if write_back and client is not None and opened.project_id is not None:
         click.echo(write_to_project(run, client, opened.project_id, dry_run=dry_run))
     if strict:
@@ -223,8 +226,29 @@ def _refuse_losses(result: Mapping[str, Any]) -> None:
         )
 
 
-def _print_summary(result: Mapping[str, Any], out_dir: Path) -> None:
+def _print_summary(run: QaRun, out_dir: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
+
+    from qa_plugins.runner import AGREEMENT
+
+    result = run.result
+    console = Console(highlight=False)
+    if AGREEMENT in run.checks:
+        _print_agreement(result, console)
+    for section in run.sections(lambda person: f"user {person}"):
+        console.print(f"[bold]{escape(section.title)}[/]. {escape(section.lead)}")
+        for finding in section.findings[:_FINDINGS_PRINTED]:
+            mark = {"error": "[red]✕[/]", "warning": "[yellow]![/]"}.get(finding.severity, "·")
+            console.print(f"  {mark} {escape(finding.text)} [dim]{escape(finding.evidence)}[/]")
+        if len(section.findings) > _FINDINGS_PRINTED:
+            console.print(f"  {len(section.findings) - _FINDINGS_PRINTED} more in the report.")
+    if result["errors"]:
+        console.print(f"{len(result['errors'])} problems are listed in the report.")
+    console.print(f"Report: {escape(str(out_dir / 'qa.html'))}", soft_wrap=True)
+
+
+def _print_agreement(result: Mapping[str, Any], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -232,7 +256,6 @@ def _print_summary(result: Mapping[str, Any], out_dir: Path) -> None:
         return "–" if value is None else f"{value:.3f}"
 
     batch = result["batch"]
-    console = Console(highlight=False)
     color = {"pass": "green", "fail": "red"}.get(batch["verdict"], "yellow")
     console.print(f"[bold {color}]{batch['verdict'].upper()}[/]  {escape(batch['verdict_reason'])}")
     console.print(
@@ -250,6 +273,3 @@ def _print_summary(result: Mapping[str, Any], out_dir: Path) -> None:
         )  # fmt: skip
     if result["classes"]:
         console.print(table)
-    if result["errors"]:
-        console.print(f"{len(result['errors'])} problems are listed in the report.")
-    console.print(f"Report: {escape(str(out_dir / 'qa.html'))}", soft_wrap=True)
