@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -33,11 +33,13 @@ from ml_backend.predictions import (
     prediction,
     region_of_mask,
 )
+from ml_backend.prewarm import Prewarmer
 from ml_backend.prompts import PromptGroup, group_prompts, prompt_sizes
 from ml_backend.protocol import PredictRequest, PredictTask, SetupRequest
 from ml_backend.refinement import RefinementMemory
 from ml_backend.scheduler import BusyError, DeviceScheduler, Priority
 from ml_backend.settings import ANSWER_KINDS, Settings
+from segstudio.client import Client
 from segstudio.errors import SegstudioError
 from segstudio.label_config import LabelConfig, LabelConfigError, parse_label_config
 
@@ -72,6 +74,7 @@ class Backend:
         engine: Engine,
         fetch: ImageFetcher,
         metrics: Metrics | None = None,
+        client: Client | None = None,
     ) -> None:
         self.settings = settings
         self.engine = engine
@@ -83,7 +86,12 @@ class Backend:
         self.images = ImageCache(settings.image_cache_bytes, settings.image_cache_ttl_s)
         self.refinements = RefinementMemory()
         self._fetch = fetch
-        self._background = ThreadPoolExecutor(2, thread_name_prefix="prewarm")
+        self.prewarmer = Prewarmer(
+            self._warm,
+            is_loaded=lambda: self.scheduler.waiting * 4 >= settings.queue_limit,
+            client=client,
+            count=lambda outcome: self.metrics.prewarmed.labels(outcome).inc(),
+        )
         self._projects: dict[str, _Project] = {}
         self.metrics.watch("queue_waiting", "Jobs in the queue.", lambda: self.scheduler.waiting)
         self.metrics.watch(
@@ -99,7 +107,7 @@ class Backend:
 
     def close(self) -> None:
         """Stop the queue; running work ends, waiting work is cancelled."""
-        self._background.shutdown(wait=False, cancel_futures=True)
+        self.prewarmer.close()
         self.scheduler.close()
 
     def setup(self, request: SetupRequest) -> dict[str, Any]:
@@ -109,12 +117,30 @@ class Backend:
         self._projects[request.project_id] = _Project(request.label_config, request.extra_params)
         return {"model_version": self.engine.model_version}
 
+    def update_interface(self, project_id: str, label_config: str) -> None:
+        """Take a project's new interface; its parameters stay as /setup said."""
+        known = self._projects.get(project_id)
+        if known is not None:
+            self._projects[project_id] = replace(known, label_config=label_config)
+
+    def forget_project(self, project_id: str) -> None:
+        """Forget what /setup said of a project."""
+        self._projects.pop(project_id, None)
+
+    def came_to(self, project_id: str, task_id: int | None) -> None:
+        """Encode ahead what an annotator who has finished this task will see next."""
+        known = self._projects.get(project_id)
+        if known is not None:
+            self.prewarmer.came_to(project_id, task_id, known.label_config)
+
     def answer(self, request: PredictRequest) -> list[Answer]:
         """Answer every task of a request, in order: a prediction each, or `[]` for no prediction.
 
         A click is always answered with a prediction, empty where nothing was found. A task without
         a click ("Retrieve predictions", opening a task) gets `[]` instead of an empty one: Label
         Studio would store that, show it as a tab of 0.00%, and never ask for this task again.
+
+        Raises BusyError where a click finds the queue full: the caller can say so.
         """
         deadline = time.monotonic() + self.settings.predict_deadline_s
         return [self._answer_safely(request, task, deadline) for task in request.tasks]
@@ -144,6 +170,8 @@ class Backend:
             seconds=round(time.monotonic() - started, 4), **facts,
             **({"reason": reason} if reason else {}),
         )  # fmt: skip
+        if outcome == "busy" and mode == "click" and len(request.tasks) == 1:
+            raise BusyError(reason)
         return [] if mode == "batch" and not answer["result"] else answer
 
     def _answer_task(
@@ -159,12 +187,13 @@ class Backend:
             prompts, priority = task.boxes, Priority.BATCH
             if not prompts:
                 if len(request.tasks) == 1:
-                    self._background.submit(self._prewarm, task, config)
+                    self.prewarmer.opened(request.project_id, task, config.xml)
                 return empty_prediction(self.engine.model_version)
         else:
             prompts, priority = request.prompts, Priority.CLICK
             if not prompts:
                 return empty_prediction(self.engine.model_version)
+            self.prewarmer.came_to(request.project_id, task.id, config.xml)
         regions: list[dict[str, Any]] = []
         scores: list[float] = []
         for place, members in _by_image(prompts).items():
@@ -209,7 +238,10 @@ class Backend:
         with self.metrics.stage_s.labels("predict").time():
             proposal: MaskProposal = _wait(
                 self.scheduler.submit(
-                    lambda: self.engine.predict(embedding, prompt), priority=priority
+                    lambda: self.engine.predict(embedding, prompt),
+                    key=("predict", key, prompt),
+                    priority=priority,
+                    expires_s=deadline,
                 ),
                 deadline,
             )
@@ -267,11 +299,16 @@ class Backend:
         key = embedding_key(image.sha256, self.engine.cache_key, variant)
         found = self.embeddings.get(key)
         if found is None:
-            found = _wait(self._submit_encode(key, image, variant, priority), deadline)
+            found = _wait(self._submit_encode(key, image, variant, priority, deadline), deadline)
         return key, found
 
     def _submit_encode(
-        self, key: str, image: CachedImage, variant: str, priority: Priority
+        self,
+        key: str,
+        image: CachedImage,
+        variant: str,
+        priority: Priority,
+        expires_s: float | None = None,
     ) -> Future[Embedding]:
         def work() -> Embedding:
             with self.metrics.stage_s.labels("decode").time():
@@ -285,20 +322,14 @@ class Backend:
             self.embeddings.put(key, embedding)
             return embedding
 
-        return self.scheduler.submit(work, key=key, priority=priority)
+        return self.scheduler.submit(work, key=key, priority=priority, expires_s=expires_s)
 
-    def _prewarm(self, task: PredictTask, config: LabelConfig) -> None:
-        """Encode the image of a task that was just opened, so that the first click is fast.
-
-        Nobody waits for it: trouble will be told at the first click.
-        """
-        try:
-            image = self._image(image_reference(task.data, config), task.id)
-            key = embedding_key(image.sha256, self.engine.cache_key)
-            if self.embeddings.get(key) is None:
-                self._submit_encode(key, image, "", Priority.PREWARM)
-        except (SegstudioError, BusyError, RuntimeError) as error:
-            log_event(_LOG, logging.WARNING, "prewarm", task=task.id, reason=str(error))
+    def _warm(self, task: PredictTask, label_config: str, priority: Priority) -> None:
+        """Have a task's first image encoded if it is not; nobody waits for it."""
+        image = self._image(image_reference(task.data, _parsed(label_config)), task.id)
+        key = embedding_key(image.sha256, self.engine.cache_key)
+        if self.embeddings.get(key) is None:
+            self._submit_encode(key, image, "", priority)
 
 
 def _by_image(

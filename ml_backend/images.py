@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,16 @@ from ml_backend.settings import Settings
 from segstudio.errors import SegstudioError
 from segstudio.label_config import LabelConfig
 
+if TYPE_CHECKING:
+    from segstudio.client import Client
+
 __all__ = [
     "ImageError",
     "ImageFetcher",
     "image_reference",
     "image_references",
     "is_turned",
+    "label_studio_client",
     "label_studio_fetcher",
     "load_pixels",
 ]
@@ -79,14 +83,20 @@ def image_references(data: Mapping[str, Any], config: LabelConfig) -> tuple[str,
     return tuple(found)
 
 
-def label_studio_fetcher(settings: Settings) -> ImageFetcher:
-    """Fetch through the configured Label Studio, or hosts and folders that the operator allows."""
-    from segstudio import media
+def label_studio_client(settings: Settings) -> Client | None:
+    """Return the connection to the configured Label Studio; None where none is configured."""
     from segstudio.client import connect
 
-    client = None
-    if settings.label_studio_url:
-        client = connect(settings.label_studio_url, settings.api_key)
+    if not settings.label_studio_url:
+        return None
+    return connect(settings.label_studio_url, settings.api_key)
+
+
+def label_studio_fetcher(settings: Settings, client: Client | None = None) -> ImageFetcher:
+    """Fetch through the configured Label Studio, or hosts and folders that the operator allows."""
+    from segstudio import media
+
+    client = client or label_studio_client(settings)
 
     def fetch(reference: str, task_id: int | None) -> bytes:
         if client is None and not settings.local_roots and reference.startswith("/data/"):

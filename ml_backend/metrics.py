@@ -24,6 +24,14 @@ class Metrics:
             "segstudio_answers", "Answered tasks by outcome.", ["mode", "outcome"],
             registry=self.registry,
         )  # fmt: skip
+        self.prewarmed = Counter(
+            "segstudio_prewarmed", "Tasks encoded ahead of the annotator, by outcome.",
+            ["outcome"], registry=self.registry,
+        )  # fmt: skip
+        self.webhooks = Counter(
+            "segstudio_webhooks", "Webhooks by what came of them.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self.stage_s = Histogram(
             "segstudio_stage_seconds", "Seconds of a stage.", ["stage"],
             buckets=_BUCKETS_S, registry=self.registry,

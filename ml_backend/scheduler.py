@@ -2,13 +2,14 @@
 
 A device computes one thing at a time, so one thread serves it. An annotator who waits for a mask
 must not wait for a batch: the most urgent job goes first, first come first served among equals.
-Jobs with the same key share one result.
+Jobs with the same key share one result, and a job that nobody waits for any more is not begun.
 """
 
 from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from enum import IntEnum
@@ -21,11 +22,12 @@ T = TypeVar("T")
 
 
 class Priority(IntEnum):
-    """Who waits: an annotator, the next annotator, or nobody."""
+    """Who waits: an annotator, one who has opened a task, one who will soon, or nobody."""
 
     CLICK = 0
     PREWARM = 1
-    BATCH = 2
+    AHEAD = 2
+    BATCH = 3
 
 
 class BusyError(RuntimeError):
@@ -35,12 +37,19 @@ class BusyError(RuntimeError):
 class _Job:
     """A piece of work, its future, and whether a worker has taken it."""
 
-    __slots__ = ("future", "key", "priority", "taken", "work")
+    __slots__ = ("expires_s", "future", "key", "priority", "taken", "work")
 
-    def __init__(self, work: Callable[[], Any], key: Hashable | None, priority: Priority) -> None:
+    def __init__(
+        self,
+        work: Callable[[], Any],
+        key: Hashable | None,
+        priority: Priority,
+        expires_s: float | None,
+    ) -> None:
         self.work = work
         self.key = key
         self.priority = priority
+        self.expires_s = expires_s
         self.future: Future[Any] = Future()
         self.taken = False
 
@@ -77,8 +86,12 @@ class DeviceScheduler:
         *,
         key: Hashable | None = None,
         priority: Priority = Priority.CLICK,
+        expires_s: float | None = None,
     ) -> Future[T]:
         """Queue `work` and return its future; a job of the same key is shared and hurried up.
+
+        `expires_s` (of `time.monotonic`) is when nobody will wait for it any more: a job not begun
+        by then ends in a TimeoutError. A shared job lasts as long as its most patient caller.
 
         Clicks may fill the whole queue, less urgent work three quarters of it, so that there is
         room for a click when a batch piles up. Raises BusyError where there is no room, and
@@ -89,6 +102,8 @@ class DeviceScheduler:
                 raise RuntimeError(f"The queue of {self.device} is closed: the server stops.")
             job = self._jobs.get(key) if key is not None else None
             if job is not None:
+                if job.expires_s is not None:
+                    job.expires_s = None if expires_s is None else max(job.expires_s, expires_s)
                 if priority < job.priority and not job.taken:
                     job.priority = priority
                     # The old entry stays in the heap and is skipped once the job is taken.
@@ -100,7 +115,7 @@ class DeviceScheduler:
                     f"{self._waiting} requests wait for {self.device} already (at most {room} "
                     f"of this kind may); try again in a moment."
                 )
-            job = _Job(work, key, priority)
+            job = _Job(work, key, priority, expires_s)
             if key is not None:
                 self._jobs[key] = job
             self._waiting += 1
@@ -133,12 +148,26 @@ class DeviceScheduler:
                     continue
                 job.taken = True
                 self._waiting -= 1
+                is_late = job.expires_s is not None and job.expires_s < time.monotonic()
+                if is_late:
+                    self._forget(job)
             if job.future.set_running_or_notify_cancel():
-                try:
-                    job.future.set_result(job.work())
-                except BaseException as error:
-                    job.future.set_exception(error)
+                if is_late:
+                    job.future.set_exception(TimeoutError("Nobody waited for this any more."))
+                else:
+                    _run(job)
             with self._changed:
-                if job.key is not None and self._jobs.get(job.key) is job:
-                    del self._jobs[job.key]
+                self._forget(job)
             del job  # do not keep the last result alive while idle
+
+    def _forget(self, job: _Job) -> None:
+        """Let the next job of this key be a new one; to be called under the lock."""
+        if job.key is not None and self._jobs.get(job.key) is job:
+            del self._jobs[job.key]
+
+
+def _run(job: _Job) -> None:
+    try:
+        job.future.set_result(job.work())
+    except BaseException as error:
+        job.future.set_exception(error)
