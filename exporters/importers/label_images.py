@@ -82,7 +82,7 @@ def palette_of(path: Path) -> dict[int, Color]:
     return {at // 3: (flat[at], flat[at + 1], flat[at + 2]) for at in range(0, len(flat) - 2, 3)}
 
 
-def masks_by_value(values: NDArray[np.int32]) -> dict[int, Mask]:
+def masks_by_value(values: NDArray[np.signedinteger[Any]]) -> dict[int, Mask]:
     """Return the pixels of each value of an image, by ascending value.
 
     >>> found = masks_by_value(np.array([[0, 7], [7, 0]], np.int32))

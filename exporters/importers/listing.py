@@ -28,12 +28,12 @@ class ListedImage:
     task_id: int | None = None
 
 
-def listed_images(folder: DatasetFolder, starts: tuple[str, ...]) -> Iterable[ListedImage] | None:
+def listed_images(folder: DatasetFolder, ending: str) -> Iterable[ListedImage] | None:
     """Return the images of an export's `images.jsonl`, in its order; None where there is none.
 
     Args:
         folder: the data set.
-        starts: how the names of the format's label images start; an index that names none of
+        ending: how the names of the format's label images end; an index that names none of
             them is another format's and counts as none.
 
     Raises:
@@ -42,13 +42,13 @@ def listed_images(folder: DatasetFolder, starts: tuple[str, ...]) -> Iterable[Li
     if not folder.path(INDEX).is_file():
         return None
     ids: Counter[int | None] = Counter()
-    for one in _entries(folder, starts):
+    for one in _entries(folder, ending):
         ids[one.task_id] += 1
     if not ids:
         return None
     # A task with several images has one id for all of them: then none is taken over.
     unique = max(ids.values()) == 1 and None not in ids
-    return _entries(folder, starts, with_ids=unique)
+    return _entries(folder, ending, with_ids=unique)
 
 
 def items_of(images: Iterable[ListedImage]) -> Iterator[Item]:
@@ -70,9 +70,7 @@ def picture_name(
     return folder.picture_of(stem, picture_folders, besides=mask) or f"{stem}.jpg"
 
 
-def _entries(
-    folder: DatasetFolder, starts: tuple[str, ...], *, with_ids: bool = True
-) -> Iterator[ListedImage]:
+def _entries(folder: DatasetFolder, ending: str, *, with_ids: bool = True) -> Iterator[ListedImage]:
     path = folder.path(INDEX)
     try:
         with path.open("rb") as file:
@@ -82,19 +80,19 @@ def _entries(
                 entry = json.loads(line)
                 if not isinstance(entry, dict):
                     raise DatasetError(f"Line {number} of {path} is no JSON object.")
-                found = _entry(entry, starts, with_ids)
+                found = _entry(entry, ending, with_ids)
                 if found is not None:
                     yield found
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged: {error}; repair or remove it.") from error
 
 
-def _entry(entry: dict[str, Any], starts: tuple[str, ...], with_ids: bool) -> ListedImage | None:
+def _entry(entry: dict[str, Any], ending: str, with_ids: bool) -> ListedImage | None:
     named = entry.get("files")
     files = tuple(
         one
         for one in (named if isinstance(named, list) else [])
-        if isinstance(one, str) and one.startswith(starts)
+        if isinstance(one, str) and one.endswith(ending)
     )
     if not files:
         return None

@@ -51,7 +51,7 @@ def open_dataset(folder: DatasetFolder, taxonomy: Taxonomy | None) -> Dataset:
     Raises:
         DatasetError: no PNG at all, or none that is a label map.
     """
-    listed = listed_images(folder, ("masks/",))
+    listed = listed_images(folder, ".png")
     where = "masks" if listed is not None else mask_folder(folder, _MASK_FOLDERS)
     if taxonomy is None:
         taxonomy = own_taxonomy(folder) or _named_classes(folder) or _classes_in_use(folder, where)
