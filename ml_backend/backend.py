@@ -7,6 +7,7 @@ line with the reason, because Label Studio shows an error of the backend to nobo
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from ml_backend.automatic_answers import AutomaticAnswers
+from ml_backend.confidence import prompted_confidence
 from ml_backend.embeddings import EmbeddingStore, embedding_key
 from ml_backend.engines import Embedding, Engine, MaskProposal
 from ml_backend.image_cache import CachedImage, ImageCache
@@ -31,14 +34,21 @@ from ml_backend.predictions import (
     choose_control,
     empty_prediction,
     prediction,
+    region_items,
     region_of_mask,
 )
 from ml_backend.prewarm import Prewarmer
+from ml_backend.project_settings import (
+    BatchMode,
+    ExtraParamsError,
+    ProjectSettings,
+    read_project_settings,
+)
 from ml_backend.prompts import PromptGroup, group_prompts, prompt_sizes
 from ml_backend.protocol import PredictRequest, PredictTask, SetupRequest
 from ml_backend.refinement import RefinementMemory
 from ml_backend.scheduler import BusyError, DeviceScheduler, Priority
-from ml_backend.settings import ANSWER_KINDS, Settings
+from ml_backend.settings import Settings
 from segstudio.client import Client
 from segstudio.errors import SegstudioError
 from segstudio.label_config import LabelConfig, LabelConfigError, parse_label_config
@@ -57,7 +67,7 @@ class _Project:
     """What /setup said of a project."""
 
     label_config: str = ""
-    extra_params: Mapping[str, Any] = field(default_factory=dict)
+    settings: ProjectSettings = field(default_factory=ProjectSettings)
 
 
 @lru_cache(maxsize=256)
@@ -92,6 +102,15 @@ class Backend:
             client=client,
             count=lambda outcome: self.metrics.prewarmed.labels(outcome).inc(),
         )
+        self.automatic = AutomaticAnswers(
+            settings,
+            engine,
+            self.scheduler,
+            self.embeddings,
+            self.metrics,
+            fetch=self._image,
+            encode=lambda image: self._encode(image, "", Priority.BATCH, math.inf)[1],
+        )
         self._projects: dict[str, _Project] = {}
         self.metrics.watch("queue_waiting", "Jobs in the queue.", lambda: self.scheduler.waiting)
         self.metrics.watch(
@@ -108,14 +127,25 @@ class Backend:
     def close(self) -> None:
         """Stop the queue; running work ends, waiting work is cancelled."""
         self.prewarmer.close()
+        self.automatic.close()
         self.scheduler.close()
 
     def setup(self, request: SetupRequest) -> dict[str, Any]:
-        """Remember a project's interface and parameters; name the model."""
+        """Remember a project's interface and parameters; name the model.
+
+        Raises ExtraParamsError where the parameters mean nothing, or ask for what the model or the
+        interface does not have.
+        """
+        settings = read_project_settings(request.extra_params, self.engine.name)
+        if settings.mode is BatchMode.AUTOMATIC:
+            try:
+                self.automatic.check(_parsed(request.label_config), settings)
+            except (AnswerError, LabelConfigError) as error:
+                raise ExtraParamsError(str(error)) from error
         if len(self._projects) >= _MAX_PROJECTS:
             self._projects.pop(next(iter(self._projects)))
-        self._projects[request.project_id] = _Project(request.label_config, request.extra_params)
-        return {"model_version": self.engine.model_version}
+        self._projects[request.project_id] = _Project(request.label_config, settings)
+        return {"model_version": settings.model_version(self.engine.model_version)}
 
     def update_interface(self, project_id: str, label_config: str) -> None:
         """Take a project's new interface; its parameters stay as /setup said."""
@@ -181,12 +211,20 @@ class Backend:
         deadline: float,
         facts: dict[str, Any],
     ) -> dict[str, Any]:
+        if time.monotonic() > deadline:
+            raise TimeoutError
         project = self._projects.get(request.project_id, _Project())
         config = _parsed(request.label_config or project.label_config)
         if request.prompts is None:
             prompts, priority = task.boxes, Priority.BATCH
-            if not prompts:
-                if len(request.tasks) == 1:
+            mode, alone = project.settings.mode, len(request.tasks) == 1
+            facts["batch_mode"] = mode.value
+            if mode is BatchMode.AUTOMATIC:
+                if alone:  # perhaps an annotator opens it, and sees nothing until then
+                    deadline = min(deadline, time.monotonic() + project.settings.max_wait_s)
+                return self.automatic.answer(task, config, project.settings, deadline, facts)
+            if not prompts or mode is BatchMode.OFF:
+                if alone:
                     self.prewarmer.opened(request.project_id, task, config.xml)
                 return empty_prediction(self.engine.model_version)
         else:
@@ -210,13 +248,12 @@ class Backend:
                     problems.append(str(error))
                     continue
                 if region is not None:
-                    regions.append(region)
+                    regions += region_items(region, config)
                     scores.append(score)
             if problems:
                 facts["problems"] = [*facts.get("problems", ()), *problems]
-        facts["regions"] = len(regions)
-        mean = sum(scores) / len(scores) if scores else 0.0
-        return prediction(regions, mean, self.engine.model_version)
+        facts["regions"] = len(scores)
+        return prediction(regions, prompted_confidence(scores), self.engine.model_version)
 
     def _segment(
         self,
@@ -231,8 +268,7 @@ class Backend:
     ) -> tuple[dict[str, Any] | None, float]:
         """Segment one region and make the answer of it."""
         to_name = group.to_name or config.images[0].name
-        preferred = project.extra_params.get("answer", self.settings.answer_kind)
-        preferred = preferred if preferred in ANSWER_KINDS else None
+        preferred = project.settings.answer or self.settings.answer_kind
         control = choose_control(config, group.labels, to_name, preferred)
         prompt = group.prompt.with_mask(self.refinements.before(key, group.prompt))
         with self.metrics.stage_s.labels("predict").time():
@@ -348,4 +384,5 @@ def _by_image(
 
 
 def _wait(future: Future[T], deadline: float) -> T:
-    return future.result(timeout=max(0.0, deadline - time.monotonic()))
+    timeout_s = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+    return future.result(timeout=timeout_s)

@@ -1,8 +1,10 @@
 """Masks -> the regions that the project's controls hold, as Label Studio can open them.
 
 The answer goes to a control with the same `toName` that holds the prompted label: brush first, then
-bitmask, polygon, rectangle, unless the operator or the project prefers another kind. Label Studio
-stores wrong labels and control names without a word, so both are checked here.
+bitmask, polygon, rectangle, unless the operator or the project prefers another kind. A plain shape
+(`<Brush>`) takes its label from a `<Labels>` control for the same image; where there is none, it is
+answered without a label. Label Studio stores wrong labels and control names without a word, so both
+are checked here.
 
 A polygon of Label Studio has one outline: further parts and holes hang on it by bridges without
 width, so nothing is lost but specks of a few pixels, which are counted.
@@ -27,13 +29,16 @@ __all__ = [
     "Losses",
     "choose_control",
     "empty_prediction",
+    "labels_control",
     "prediction",
+    "region_items",
     "region_of_mask",
 ]
 
 AnswerKind = Literal["brush", "bitmask", "polygon", "rectangle"]
 _ORDER: tuple[AnswerKind, ...] = ("brush", "bitmask", "polygon", "rectangle")
 _TAGS = frozenset({"BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"})
+_PLAIN_TAGS = frozenset({"Brush", "Bitmask", "Polygon", "Rectangle"})
 _SPECK_PX = 16
 
 
@@ -52,26 +57,67 @@ class Losses:
 def choose_control(
     config: LabelConfig, labels: Sequence[str], to_name: str, preferred: str | None = None
 ) -> Control:
-    """Pick the control that the answer goes to. Raises AnswerError where there is none."""
-    if not labels:
-        raise AnswerError("The prompt has no label: choose a label before clicking.")
+    """Pick the control that the answer goes to. Raises AnswerError where there is none.
+
+    An answer without labels fits plain shapes only, and only where no `<Labels>` could name it.
+    """
     order = sorted(_ORDER, key=lambda kind: (kind != preferred, _ORDER.index(kind)))
     for kind in order:
         for control in config.controls_of(kind):
-            if (
-                control.tag in _TAGS
-                and to_name in control.to_names
-                and (control.dynamic or set(labels) <= set(control.label_names))
+            if to_name not in control.to_names:
+                continue
+            if control.tag in _TAGS and labels and _offers(control, labels):
+                return control
+            if control.tag in _PLAIN_TAGS and (
+                labels_control(config, labels, to_name) is not None
+                if labels
+                else not _labels_controls(config, to_name)
             ):
                 return control
+    if not labels:
+        raise AnswerError("The prompt has no label: choose a label before clicking.")
     raise AnswerError(
-        f"No BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels of {to_name!r} holds the "
-        f"label {', '.join(map(repr, labels))}; add it to the labelling interface."
+        f"No BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels of {to_name!r}, and no "
+        f"Labels beside a plain shape, holds the label {', '.join(map(repr, labels))}; add it to "
+        f"the labelling interface."
     )
 
 
+def labels_control(config: LabelConfig, labels: Sequence[str], to_name: str) -> Control | None:
+    """The `<Labels>` control that names plain shapes of an image, if it holds all the labels."""
+    return next(
+        (one for one in _labels_controls(config, to_name) if labels and _offers(one, labels)), None
+    )
+
+
+def region_items(region: dict[str, Any], config: LabelConfig) -> list[dict[str, Any]]:
+    """The items of a `result` list that a region of `region_of_mask` takes.
+
+    One, or for a plain shape a second one of the same id that holds the labels.
+    """
+    control = config.control(region["from_name"])
+    if control is None or control.tag in _TAGS:
+        return [region]
+    geometry = dict(region["value"])
+    labels = geometry.pop("labels", [])
+    shape = {**region, "value": geometry}
+    naming = labels_control(config, labels, region["to_name"])
+    if naming is None:
+        return [shape]
+    named = {**geometry, naming.value_key: labels}
+    return [shape, {**region, "from_name": naming.name, "type": naming.value_key, "value": named}]
+
+
+def _labels_controls(config: LabelConfig, to_name: str) -> list[Control]:
+    return [one for one in config.controls_of("labels") if to_name in one.to_names]
+
+
+def _offers(control: Control, labels: Sequence[str]) -> bool:
+    return control.dynamic or set(labels) <= set(control.label_names)
+
+
 def region_of_mask(
-    mask: NDArray[np.bool_],
+    mask: NDArray[np.bool_] | Mask,
     control: Control,
     labels: Sequence[str],
     *,
@@ -84,10 +130,11 @@ def region_of_mask(
 ) -> tuple[dict[str, Any] | None, Losses]:
     """Make the region of one mask, at the size (height, width) that the editor draws on.
 
-    An empty mask gives None: Label Studio has no empty regions.
+    An empty mask gives None: Label Studio has no empty regions. The region of a plain shape carries
+    its labels under "labels"; `region_items` gives them an item of their own.
     """
     height_px, width_px = size_px
-    runs = Mask.from_dense(mask)
+    runs = mask if isinstance(mask, Mask) else Mask.from_dense(mask)
     if (runs.height_px, runs.width_px) != size_px:
         runs = runs.resize(height_px, width_px)
     if runs.is_empty:
@@ -105,7 +152,7 @@ def region_of_mask(
         "item_index": item_index,
         "origin": "prediction",
         "score": clip_score(score),
-        "value": {**value, key: list(labels)},
+        "value": {**value, key if control.tag in _TAGS else "labels": list(labels)},
     }
     return region, losses
 

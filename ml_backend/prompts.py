@@ -6,7 +6,9 @@ How prompts become regions:
 - each rectangle (or ellipse, by its bounding box) is a region of its own;
 - where key points and boxes of one label come together, a point goes to the smallest box that holds
   it; positive points outside all boxes are a region of their own;
-- a brush region is a scribble: five points spread over its inside, positive.
+- a brush region is a scribble: five points spread over its inside, positive unless it says
+  otherwise; with boxes and clicks of its label it is joined as clicks are;
+- a `labels` item (of a plain shape and a `<Labels>` control) names the prompt of the same id.
 
 Coordinates: percent of the original size -> pixel indices, (0, 0) the centre of the first pixel. A
 point outside the image is dropped; a box is clipped to the image and dropped when nothing is left.
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from ml_backend.engines import Prompt
 
-__all__ = ["PromptGroup", "group_prompts", "prompt_sizes", "scribble_points"]
+__all__ = ["PromptGroup", "group_prompts", "prompt_sizes", "scribble_points", "with_labels"]
 
 _SCRIBBLE_POINTS = 5
 _MAX_PROMPTS = 256
@@ -83,6 +85,7 @@ def group_prompts(
     dropped. An empty list gives two empty lists.
     """
     problems: list[str] = []
+    result = with_labels(result)
     if len(result) > _MAX_PROMPTS:
         problems.append(f"Only the first {_MAX_PROMPTS} of {len(result)} prompts were used.")
     buckets: dict[tuple[Any, ...], list[tuple[_Item, Mapping[str, Any]]]] = {}
@@ -118,6 +121,36 @@ def group_prompts(
             for prompt in prompts
         )
     return groups, problems
+
+
+def with_labels(result: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Join `labels` items with the prompts of the same id, which they name.
+
+    >>> with_labels([{"id": "a", "type": "rectangle", "value": {"x": 1}},
+    ...              {"id": "a", "type": "labels", "value": {"x": 1, "labels": ["Car"]}}])
+    [{'id': 'a', 'type': 'rectangle', 'value': {'x': 1, 'labels': ['Car']}}]
+    """
+    names: dict[object, object] = {}
+    for item in result:
+        if _is_labels(item):
+            names[str(item.get("id"))] = item["value"].get("labels")
+    joined: list[Mapping[str, Any]] = []
+    for item in result:
+        if _is_labels(item):
+            continue
+        name = names.get(str(item.get("id"))) if isinstance(item, Mapping) else None
+        if name and isinstance(item.get("value"), Mapping) and not _labels(item):
+            item = {**item, "value": {**item["value"], "labels": name}}
+        joined.append(item)
+    return joined
+
+
+def _is_labels(item: object) -> bool:
+    return (
+        isinstance(item, Mapping)
+        and str(item.get("type", "")).lower() == "labels"
+        and isinstance(item.get("value"), Mapping)
+    )
 
 
 def _read_prompt(region: Mapping[str, Any], height_px: int, width_px: int) -> _Item:

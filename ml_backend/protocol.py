@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _BOX_TYPES = frozenset({"rectanglelabels", "rectangle", "ellipselabels", "ellipse"})
+_BRUSH_TYPES = frozenset({"brushlabels", "brush"})
+_SCRIBBLE_NOTE = "prompt"
 _MAX_TASKS = 100_000
 
 
@@ -31,7 +33,11 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PredictTask:
-    """One task: its id, its data, and the boxes that annotators or models have drawn on it."""
+    """One task: its id, its data, and what its annotations or predictions hold to segment from.
+
+    `boxes` are rectangles, ellipses, and brush regions marked as scribbles by the note "prompt";
+    with them the `labels` items that name plain shapes.
+    """
 
     id: int | None
     data: Mapping[str, Any]
@@ -50,11 +56,14 @@ class PredictRequest:
 
 @dataclass(frozen=True, slots=True)
 class SetupRequest:
-    """The body of `/setup`, without the token, which the server neither needs nor keeps."""
+    """The body of `/setup`, without the token, which the server neither needs nor keeps.
+
+    `extra_params` is as it came; `ml_backend.project_settings` reads it.
+    """
 
     project_id: str
     label_config: str
-    extra_params: Mapping[str, Any] = field(default_factory=dict)
+    extra_params: object = field(default_factory=dict)
 
 
 def read_predict(body: bytes) -> PredictRequest:
@@ -97,16 +106,10 @@ def read_task(raw: object, *, with_boxes: bool) -> PredictTask:
 def read_setup(body: bytes) -> SetupRequest:
     """Read the body of `/setup`. Raises RequestError."""
     raw = _object(body)
-    extra = raw.get("extra_params")
-    if isinstance(extra, str):
-        try:
-            extra = json.loads(extra or "{}")
-        except ValueError as error:
-            raise RequestError(f"The project's extra parameters are no JSON: {error}.") from error
     return SetupRequest(
         project_id=project_id(raw.get("project")),
         label_config=str(raw.get("schema") or raw.get("label_config") or ""),
-        extra_params=extra if isinstance(extra, dict) else {},
+        extra_params=raw.get("extra_params"),
     )
 
 
@@ -130,20 +133,34 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _boxes(task: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the boxes of the newest annotation that has any, else of the newest prediction."""
+    """Return what there is to segment from in the newest annotation, else the newest prediction."""
     for source in ("annotations", "predictions"):
         entries = task.get(source)
         for entry in reversed(entries if isinstance(entries, list) else []):
             if not isinstance(entry, dict) or entry.get("was_cancelled"):
                 continue
             result = entry.get("result")
-            boxes = tuple(
-                region
-                for region in (result if isinstance(result, list) else [])
-                if isinstance(region, dict)
-                and str(region.get("type", "")).lower() in _BOX_TYPES
-                and isinstance(region.get("value"), dict)
-            )
+            items = [
+                item
+                for item in (result if isinstance(result, list) else [])
+                if isinstance(item, dict) and isinstance(item.get("value"), dict)
+            ]
+            boxes = [item for item in items if _kind(item) in _BOX_TYPES or _is_scribble(item)]
             if boxes:
-                return boxes
+                names = [item for item in items if _kind(item) == "labels"]
+                return (*boxes, *names)
     return ()
+
+
+def _kind(item: Mapping[str, Any]) -> str:
+    return str(item.get("type", "")).lower()
+
+
+def _is_scribble(item: Mapping[str, Any]) -> bool:
+    """Whether a brush region's note says that it is a prompt, not an answer."""
+    meta = item.get("meta")
+    text = meta.get("text") if isinstance(meta, dict) else None
+    notes = text if isinstance(text, list) else [text]
+    return _kind(item) in _BRUSH_TYPES and any(
+        isinstance(note, str) and note.strip().lower() == _SCRIBBLE_NOTE for note in notes
+    )
