@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -24,11 +25,14 @@ from segstudio.label_config import parse_label_config
 __all__ = ["bind", "limit_threads", "run_server", "warm_up"]
 
 _SWITCH_INTERVAL_S = 0.001  # how long a computing thread may keep the interpreter from /health
-_DRAIN_S = 10
+_DRAIN_S = 25  # an encoding of a large model on a CPU takes up to that long
 
 
 def run_server(settings: Settings, log_level: str, say: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. Raises SegstudioError for a taken port or an absent model."""
+    """Serve until SIGINT or SIGTERM, then answer what is running and return.
+
+    To be called from the main thread. Raises SegstudioError for a taken port or an absent model.
+    """
     listener = bind(settings.host, settings.port)
     try:
         configure_logging(log_level)
@@ -48,9 +52,12 @@ def run_server(settings: Settings, log_level: str, say: Callable[[str], None]) -
             say("Without --label-studio-url only images of --allow-host and --local-root open.")
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=_DRAIN_S, limit_concurrency=512,
+            timeout_graceful_shutdown=_DRAIN_S, timeout_keep_alive=75,
         )  # fmt: skip
         listener.listen(512)
+        # uvicorn answers what is running, then raises the signal again: here it has done its work.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()

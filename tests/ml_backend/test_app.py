@@ -244,17 +244,30 @@ def test_twenty_annotators_on_one_image_share_its_encoding(serve, click):
     assert len(server.fetched) == 1
 
 
-def test_a_full_queue_answers_empty_at_once(serve, click, caplog):
+def test_a_full_queue_is_said_with_503_at_once(serve, click, config_xml):
     server = serve(queue_limit=1)
     server.engine.predict_s = 0.3
     server.predict([click(1, 1)])
-    with ThreadPoolExecutor(8) as pool, caplog.at_level("INFO", "ml_backend"):
-        answers = list(pool.map(lambda n: server.predict([click(5 + n, 50)]), range(8)))
-    assert {len(answer[0]["result"]) for answer in answers} == {0, 1}
-    reasons = [
-        record.fields.get("reason", "") for record in caplog.records if hasattr(record, "fields")
-    ]
-    assert any("try again in a moment" in reason for reason in reasons)
+
+    def post(n):
+        return server.http.post(
+            "/predict",
+            json={
+                "tasks": [{"id": 1, "data": {"image": "/data/upload/1/a.jpg"}}],
+                "label_config": config_xml,
+                "params": {"context": {"result": [click(5 + n, 50)]}},
+            },
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(8)))
+    assert {answer.status_code for answer in answers} == {200, 503}
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"] == "1"
+            assert "try again in a moment" in answer.json()["error"]
+        else:
+            assert answer.json()["results"][0]["result"]
 
 
 @pytest.mark.parametrize(

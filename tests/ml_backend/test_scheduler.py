@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from ml_backend.scheduler import BusyError, DeviceScheduler, Priority
 
 @pytest.fixture
 def scheduler() -> Iterator[DeviceScheduler]:
-    made = DeviceScheduler("test", limit=4)
+    made = DeviceScheduler("test", limit=5)
     yield made
     made.close()
 
@@ -34,13 +35,14 @@ def test_clicks_go_before_prewarming_before_batches(scheduler, gate):
     done: list[str] = []
     futures = [
         scheduler.submit(lambda: done.append("batch"), priority=Priority.BATCH),
+        scheduler.submit(lambda: done.append("ahead"), priority=Priority.AHEAD),
         scheduler.submit(lambda: done.append("prewarm"), priority=Priority.PREWARM),
         scheduler.submit(lambda: done.append("click")),
     ]
     gate.set()
     for future in futures:
         future.result(10)
-    assert done == ["click", "prewarm", "batch"]
+    assert done == ["click", "prewarm", "ahead", "batch"]
 
 
 def test_equals_are_served_in_their_order(scheduler, gate):
@@ -83,10 +85,25 @@ def test_a_full_queue_says_so_and_keeps_room_for_clicks(scheduler, gate):
         scheduler.submit(lambda: None, priority=Priority.BATCH)
     with pytest.raises(BusyError, match="3 requests wait for test already"):
         scheduler.submit(lambda: None, priority=Priority.BATCH)
-    scheduler.submit(lambda: None)
-    with pytest.raises(BusyError, match="at most 4"):
+    for _ in range(2):
         scheduler.submit(lambda: None)
-    assert scheduler.waiting == 4
+    with pytest.raises(BusyError, match="at most 5"):
+        scheduler.submit(lambda: None)
+    assert scheduler.waiting == 5
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_begun(scheduler, gate):
+    done: list[str] = []
+    late = time.monotonic() - 1
+    dropped = scheduler.submit(lambda: done.append("late"), key="a", expires_s=late)
+    shared = scheduler.submit(lambda: done.append("shared"), key="b", expires_s=late)
+    assert scheduler.submit(lambda: None, key="b", expires_s=time.monotonic() + 60) is shared
+    gate.set()
+    with pytest.raises(TimeoutError, match="Nobody waited"):
+        dropped.result(10)
+    shared.result(10)
+    assert done == ["shared"]
+    assert scheduler.submit(lambda: "again", key="a").result(10) == "again"
 
 
 def test_an_error_goes_to_its_caller_and_the_worker_goes_on(scheduler):
