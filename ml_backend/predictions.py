@@ -77,8 +77,8 @@ def choose_control(
     if not labels:
         raise AnswerError("The prompt has no label: choose a label before clicking.")
     raise AnswerError(
-        f"No BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels of {to_name!r}, and no "
-        f"Labels beside a plain shape, holds the label {', '.join(map(repr, labels))}; add it to "
+        f"No BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels of {to_name!r} holds the "
+        f"label {', '.join(map(repr, labels))}, and no Labels beside a plain shape does; add it to "
         f"the labelling interface."
     )
 

@@ -28,6 +28,7 @@ _SUMMARIES = {
     "serve": "Serve Segment Anything to Label Studio as its ML backend.",
     "precompute": "Compute the embeddings of a project's images ahead of the annotators.",
     "models": "List the models and download Meta's checkpoints.",
+    "prelabel": "Choose how a project's tasks get predictions, and in which order they come.",
     "export": "Write a data set in a training format.",
     "import": "Turn a data set in a known format into Label Studio tasks.",
     "qa": "Check a batch: agreement, gold, validation; gates and write-back.",

@@ -1,4 +1,4 @@
-"""The only room that writes to Label Studio: results on tasks, saved tabs, instructions.
+"""The only room that writes to Label Studio: results, saved tabs, instructions, predictions' setup.
 
 The server replaces `meta` and `data` as wholes, and an annotator who submits at the same moment
 can undo a write. So each task is read, merged, written, read again and, where the record is not
@@ -19,12 +19,15 @@ from segstudio.client import Client
 from segstudio.errors import ServerError, UsageError
 from segstudio.progress import ProgressLine
 from segstudio.tasks import Problem
+from segstudio.writeback_predictions import PredictionSetup, configure_predictions
 from segstudio.writeback_project import ensure_tab, number_filter, write_instructions
 
 __all__ = [
     "META_KEY",
+    "PredictionSetup",
     "TaskRecord",
     "WriteSummary",
+    "configure_predictions",
     "ensure_tab",
     "merged_task",
     "number_filter",
