@@ -42,13 +42,12 @@ def listed_images(folder: DatasetFolder, ending: str) -> Iterable[ListedImage] |
     if not folder.path(INDEX).is_file():
         return None
     ids: Counter[int | None] = Counter()
-    for one in _entries(folder, ending):
+    for one in _Index(folder, ending):
         ids[one.task_id] += 1
     if not ids:
         return None
     # A task with several images has one id for all of them: then none is taken over.
-    unique = max(ids.values()) == 1 and None not in ids
-    return _entries(folder, ending, with_ids=unique)
+    return _Index(folder, ending, with_ids=max(ids.values()) == 1 and None not in ids)
 
 
 def items_of(images: Iterable[ListedImage]) -> Iterator[Item]:
@@ -70,7 +69,19 @@ def picture_name(
     return folder.picture_of(stem, picture_folders, besides=mask) or f"{stem}.jpg"
 
 
-def _entries(folder: DatasetFolder, ending: str, *, with_ids: bool = True) -> Iterator[ListedImage]:
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """The entries of `images.jsonl`, streamed as often as asked."""
+
+    folder: DatasetFolder
+    ending: str
+    with_ids: bool = True
+
+    def __iter__(self) -> Iterator[ListedImage]:
+        return _entries(self.folder, self.ending, with_ids=self.with_ids)
+
+
+def _entries(folder: DatasetFolder, ending: str, *, with_ids: bool) -> Iterator[ListedImage]:
     path = folder.path(INDEX)
     try:
         with path.open("rb") as file:
