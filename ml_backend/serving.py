@@ -25,6 +25,7 @@ from segstudio.label_config import parse_label_config
 __all__ = ["bind", "limit_threads", "run_server", "warm_up"]
 
 _SWITCH_INTERVAL_S = 0.001  # how long a computing thread may keep the interpreter from /health
+_KEEP_ALIVE_S = 75
 _DRAIN_S = 25  # an encoding of a large model on a CPU takes up to that long
 
 
@@ -41,6 +42,20 @@ def run_server(settings: Settings, log_level: str, say: Callable[[str], None]) -
         limit_threads(settings)
         warm_up(engine)
         app = create_app(settings, engine)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=_DRAIN_S, timeout_keep_alive=_KEEP_ALIVE_S,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+
+        def stop(*_: object) -> None:
+            server.should_exit = True
+
+        # uvicorn answers what is running, then raises the signal again for whoever came before it:
+        # that is here, where the work is done and the status is 0.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        listener.listen(512)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         say(f"Serving {engine.model_version} on http://{shown}:{port}")
@@ -50,15 +65,7 @@ def run_server(settings: Settings, log_level: str, say: Callable[[str], None]) -
             say(engine.notice)
         if not settings.label_studio_url:
             say("Without --label-studio-url only images of --allow-host and --local-root open.")
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=_DRAIN_S, timeout_keep_alive=75,
-        )  # fmt: skip
-        listener.listen(512)
-        # uvicorn answers what is running, then raises the signal again: here it has done its work.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         listener.close()
 
