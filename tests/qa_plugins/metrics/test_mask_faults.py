@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -46,6 +46,7 @@ def test_holes_are_background_that_cannot_leave(
     assert [part.bbox for part in small_holes(mask(drawn), below_px)] == boxes
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**30 - 1), st.integers(1, 12))
 def test_holes_are_those_that_scipy_fills(bits: int, below_px: int) -> None:
     dense = np.array([bits >> at & 1 for at in range(30)], bool).reshape(5, 6)
