@@ -7,6 +7,7 @@ They carry no time of their own: the same input gives the same card.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ CARD: Final = "dataset.json"
 README: Final = "README.md"
 MARKER: Final = "segstudio_version"
 _PROBLEMS_SHOWN: Final = 20
+_ANSWERS_SHOWN: Final = 12
 
 LOSS_SENTENCES: Final[Mapping[str, str]] = {
     "overlapped_px": "pixels of a region lie under another segment (see the overlap policy)",
@@ -40,6 +42,14 @@ LOSS_SENTENCES: Final[Mapping[str, str]] = {
     "segments_outside_the_schema": "segments belong to classes that the schema leaves out",
     "stuff_left_out": "stuff segments were left out, as `stuff=exclude` asks",
     "void_px_not_held": "pixels are VOID, which this format cannot mark; they read as background",
+    "parts_bridged": "bridges join parts of an object, which this format cannot keep apart",
+    "bridge_px": "pixels are covered by such bridges and read as part of an object",
+    "parts_split": "parts of an object were written as objects of their own",
+    "border_px": "pixels along borders were made VOID, as `border_px` asks",
+    "polygon_px": "pixels of an object lie under a bridge in the polygons' file; the images are "
+    "exact",
+    "instances_beyond_1000": "objects beyond the 1000th of their class were written as groups",
+    "void_px_as_unlabeled": "pixels are VOID, which this format does not tell from unlabelled",
     "segments_without_their_attributes": "segments had attributes, which this format cannot hold",
 }
 
@@ -70,7 +80,8 @@ def write_cards(
             "void_id": context.taxonomy.void_id,
             "unlabelled_id": context.taxonomy.unlabelled_id,
         },
-        "qa": _qa_summary(qa),
+        "versions": _versions(context),
+        "qa": _qa_summary(qa, plan),
     }
     whole = {
         **common,
@@ -88,16 +99,22 @@ def write_cards(
             "annotators": _annotators({folder: plan.annotators[folder]}),
             **statistics[folder].as_json(context.taxonomy),
         }
-        _write(context.out_dir / folder, part, exporter, ())
+        _write(context.out_dir / folder, part, exporter, (), in_folder=True)
     _write(context.out_dir, whole, exporter, problems.first)
     return whole
 
 
 def _write(
-    folder: Path, card: Mapping[str, Any], exporter: Exporter, problems: list[Problem] | tuple[()]
+    folder: Path,
+    card: Mapping[str, Any],
+    exporter: Exporter,
+    problems: list[Problem] | tuple[()],
+    *,
+    in_folder: bool = False,
 ) -> None:
     write_json(folder / CARD, card)
-    write_text(folder / README, readme_text(card, exporter, list(problems)))
+    text = readme_text(card, exporter, list(problems), in_folder=in_folder)
+    write_text(folder / README, text)
 
 
 def _source_name(description: str) -> str:
@@ -121,15 +138,31 @@ def _total(parts: Any) -> Statistics:
     return total
 
 
-def _qa_summary(qa: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _versions(context: ExportContext) -> dict[str, str | None]:
+    """Return what the bytes depend on beside the annotations."""
+    packages = ("numpy", "pillow", "zlib-ng")
+    return {
+        "segstudio": installed_version(),
+        "taxonomy": context.taxonomy.version,
+        **{name: version(name) for name in packages},
+    }
+
+
+def _qa_summary(qa: Mapping[str, Any] | None, plan: Plan) -> dict[str, Any] | None:
     batch = (qa or {}).get("batch")
-    if not isinstance(batch, Mapping):
+    if qa is None or not isinstance(batch, Mapping):
         return None
-    return {key: batch.get(key) for key in ("verdict", "compared_tasks", "miou", "gates")}
+    tasks = qa.get("tasks")
+    measured = {one.get("id") for one in tasks if isinstance(one, Mapping)} if tasks else set()
+    of_export = len({one.image.task_id for one in plan.items() if one.image.task_id in measured})
+    summary = {key: batch.get(key) for key in ("verdict", "compared_tasks", "miou", "gates")}
+    return {**summary, "measured_tasks_of_this_export": of_export}
 
 
-def readme_text(card: Mapping[str, Any], exporter: Exporter, problems: list[Problem]) -> str:
-    """Return the card as Markdown."""
+def readme_text(
+    card: Mapping[str, Any], exporter: Exporter, problems: list[Problem], *, in_folder: bool = False
+) -> str:
+    """Return the card as Markdown; `in_folder` for that of one annotator's folder."""
     taken = card["annotations"]
     lines = [
         f"# {card['taxonomy']['name']}: {card['images']} images as {card['format']}",
@@ -149,11 +182,15 @@ def readme_text(card: Mapping[str, Any], exporter: Exporter, problems: list[Prob
         f"- Where regions overlap: `{card['overlap_policy']}`.",
         f"- Images without any segment: {card['images_without_segments']} (kept).",
         f"- Quality: {_qa_text(card['qa'])}.",
+        f"- Versions: {_version_text(card['versions'])}.",
     ]
     if card.get("folders"):
         lines.append(f"- File sets, one an annotator: {', '.join(card['folders'])}.")
+    if not in_folder:
+        lines += ["", "![A few of the images with their segments](contact-sheet.jpg)"]
     lines += ["", "## Classes", "", *_class_table(card), "", "## What was lost", ""]
     lines += _loss_lines(card)
+    lines += _answer_lines(card)
     lines += _problem_lines(card, problems)
     next_step = getattr(exporter, "next_step", "")
     if next_step:
@@ -173,7 +210,14 @@ def _qa_text(qa: Mapping[str, Any] | None) -> str:
         return "no QA result was given (`--qa qa.json`)"
     miou = (qa.get("miou") or {}).get("accumulated")
     score = f", mIoU {miou:.3f} over the batch" if isinstance(miou, int | float) else ""
-    return f"verdict {qa.get('verdict')}{score}, {qa.get('compared_tasks')} tasks compared"
+    return (
+        f"verdict **{qa.get('verdict')}**{score}, {qa.get('compared_tasks')} tasks compared; "
+        f"{qa.get('measured_tasks_of_this_export')} of this export's tasks were measured"
+    )
+
+
+def _version_text(versions: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items() if number)
 
 
 def _class_table(card: Mapping[str, Any]) -> list[str]:
@@ -200,6 +244,16 @@ def _loss_lines(card: Mapping[str, Any]) -> list[str]:
     lines = [f"- {count} {LOSS_SENTENCES.get(kind, kind)}." for kind, count in lost.items()]
     if card.get("failed_images"):
         lines.append(f"- {card['failed_images']} images could not be exported at all.")
+    return lines
+
+
+def _answer_lines(card: Mapping[str, Any]) -> list[str]:
+    if not card["image_answers"]:
+        return []
+    lines = ["", "## Answers about whole images", "", "Image by image in `images.jsonl`.", ""]
+    for name, counts in card["image_answers"].items():
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_ANSWERS_SHOWN]
+        lines.append(f"- {name}: " + ", ".join(f"{text} ({count})" for text, count in ranked))
     return lines
 
 

@@ -72,6 +72,20 @@ def indexed_png(indices: NDArray[np.uint8], palette: Sequence[tuple[int, int, in
     return _png(rows, indices.shape[1], bit_depth=8, colour_type=_PALETTE, palette=colours)
 
 
+def grey8_png(values: NDArray[np.uint8]) -> bytes:
+    """Return the 8-bit grey PNG of a (height, width) uint8 image.
+
+    Raises:
+        ValueError: another shape or dtype, or no pixel at all.
+    """
+    if values.ndim != 2 or values.dtype != np.uint8:
+        raise ValueError(
+            f"An 8-bit PNG needs (height, width) uint8, got {values.shape} {values.dtype}."
+        )
+    rows = np.ascontiguousarray(values)
+    return _png(rows, values.shape[1], bit_depth=8, colour_type=_GREY, palette=b"")
+
+
 def grey16_png(values: NDArray[np.uint16]) -> bytes:
     """Return the 16-bit grey PNG of a (height, width) uint16 image.
 
