@@ -84,8 +84,11 @@ class DatasetFolder:
         return name.replace("\\", "/")
 
     def picture_of(self, stem: str, folders: Iterable[str], *, besides: str = "") -> str:
-        """Return the name of the picture with that stem, "" where there is none."""
-        for folder in folders:
+        """Return the name of the picture with that stem, "" where there is none.
+
+        A folder of "" or "." is the data set's own.
+        """
+        for folder in (one.removeprefix(".") for one in folders):
             for ending in IMAGE_ENDINGS:
                 for spelled in (ending, ending.upper()):
                     name = f"{folder}/{stem}{spelled}" if folder else f"{stem}{spelled}"

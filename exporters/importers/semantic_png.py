@@ -92,10 +92,11 @@ def label_segments(
     segments, problems = [], []
     for number, mask in masks.items():
         one = taxonomy.by_id.get(number)
-        if number == taxonomy.unlabelled_id:
-            continue
+        # VOID first: an id that means both is not to be judged.
         if number == taxonomy.void_id:
             segments.append(ImportedSegment(void_label, mask, {"class_id": number}))
+        elif number == taxonomy.unlabelled_id:
+            continue
         elif one is not None:
             segments.append(ImportedSegment(one.name, mask, {"class_id": number}))
         else:
