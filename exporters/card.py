@@ -50,6 +50,9 @@ LOSS_SENTENCES: Final[Mapping[str, str]] = {
     "exact",
     "instances_beyond_1000": "objects beyond the 1000th of their class were written as groups",
     "void_px_as_unlabeled": "pixels are VOID, which this format does not tell from unlabelled",
+    "segments_without_train_id": "segments belong to classes without a train id and became VOID",
+    "tracks_not_given": "objects had no track id of their annotator; region ids or overlap link "
+    "them, see tracks.json",
     "segments_without_their_attributes": "segments had attributes, which this format cannot hold",
 }
 

@@ -136,6 +136,8 @@ def _image_entries(records: Iterable[Mapping[str, Any]], split: str) -> Iterator
         }
         if record["reference"]:
             entry["coco_url"] = record["reference"]
+        if record.get("answers"):
+            entry["attributes"] = record["answers"]
         yield entry
 
 

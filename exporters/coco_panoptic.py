@@ -92,6 +92,8 @@ def _image_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if record["reference"]:
         entry["coco_url"] = record["reference"]
+    if record.get("answers"):
+        entry["attributes"] = record["answers"]
     return entry
 
 

@@ -30,6 +30,7 @@ _TILE_PX: Final = 320
 _CAPTION_PX: Final = 18
 _COLUMNS: Final = 4
 _OPACITY: Final = 0.5
+_UNLABELLED: Final = 128
 _PAPER: Final = (245, 245, 245)
 
 
@@ -96,13 +97,17 @@ def _tile(
         scene = build_scene((), taxonomy, image.height_px, image.width_px)
     scale = _TILE_PX / max(image.height_px, image.width_px)
     size = (max(1, round(image.width_px * scale)), max(1, round(image.height_px * scale)))
-    colors = Image.fromarray(_color_map(scene, taxonomy)).resize(size, Image.Resampling.NEAREST)
+    # Numbers are made small first and coloured then: a large image costs no more than a small one.
+    small = np.asarray(
+        Image.fromarray(_number_map(scene)).resize(size, Image.Resampling.NEAREST), dtype=np.int64
+    )
+    colors = Image.fromarray(_colors(scene, taxonomy)[small])
     picture = _picture(image, picture_of)
     if picture is None:
         return colors
     photo = Image.fromarray(picture).convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    drawn = Image.fromarray(np.where(_shown(scene), np.uint8(255 * _OPACITY), np.uint8(0)))
-    return Image.composite(colors, photo, drawn.resize(size, Image.Resampling.NEAREST))
+    drawn = Image.fromarray(np.where(small > 0, np.uint8(255 * _OPACITY), np.uint8(0)))
+    return Image.composite(colors, photo, drawn)
 
 
 def _picture(
@@ -117,18 +122,20 @@ def _picture(
     return picture
 
 
-def _shown(scene: Scene) -> NDArray[np.bool_]:
-    return ~scene.unlabelled_mask.to_dense()
+def _number_map(scene: Scene) -> NDArray[np.int32]:
+    """Return (height, width): 0 nothing, n the n-th segment, one more than all of them VOID."""
+    numbers = scene.instance_map()
+    if not scene.void_mask.is_empty:
+        numbers[scene.void_mask.to_dense()] = len(scene.segments) + 1
+    return numbers
 
 
-def _color_map(scene: Scene, taxonomy: Taxonomy) -> NDArray[np.uint8]:
-    """Return the class colours as (height, width, 3); every second object of a thing is darker."""
-    colors = np.full((len(scene.segments) + 1, 3), 128, np.uint8)
+def _colors(scene: Scene, taxonomy: Taxonomy) -> NDArray[np.uint8]:
+    """Return the colour of each number; every second object of a thing is darker."""
+    colors = np.full((len(scene.segments) + 2, 3), _UNLABELLED, np.uint8)
     for segment in scene.segments:
         one = taxonomy.by_id[segment.class_id]
         shade = 0.75 if one.is_thing and segment.id % 2 == 0 else 1.0
         colors[segment.id] = np.array(one.color) * shade
-    picture = np.take(colors, scene.instance_map(), axis=0)
-    if not scene.void_mask.is_empty:
-        picture[scene.void_mask.to_dense()] = taxonomy.void_color
-    return picture
+    colors[-1] = taxonomy.void_color
+    return colors

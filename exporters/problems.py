@@ -13,6 +13,7 @@ from segstudio.tasks import LOSS_KINDS, Problem
 STRICT_KINDS: Final = LOSS_KINDS | {
     "bad-task",
     "doubled-task",
+    "image-not-copied",
     "missing-task",
     "no-label",
     "other-size",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from exporters.files import WORK_FOLDER, compact_json, export_files
 from segstudio.errors import SegstudioError, UsageError
@@ -88,6 +88,7 @@ def upload_folder(folder: Path, remote: Remote, *, show_progress: bool) -> int:
                     done += 1
             _remove(remote, gone)
             manifest = compact_json(digests).encode("utf-8")
+            remote.file_system.makedirs(f"{remote.root}/{WORK_FOLDER}", exist_ok=True)
             remote.file_system.pipe_file(f"{remote.root}/{WORK_FOLDER}/files.json", manifest)
             remote.file_system.put_file(str(folder / _CARD), f"{remote.root}/{_CARD}")
     except SegstudioError as error:
@@ -191,4 +192,4 @@ def _told(what: str) -> Iterator[None]:
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -18,7 +18,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
+from multiprocessing import connection
 from pathlib import Path
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 from segstudio.errors import SegstudioError
@@ -261,7 +263,16 @@ def _start_worker(payload: bytes) -> None:
     global _worker_payload, _worker_function
     # Ctrl-C reaches the whole process group; the parent decides what stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     _worker_payload, _worker_function = payload, None
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has gone: a killed parent can tell nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_in_worker(item: Any) -> Result[Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import marshal
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Final
@@ -46,6 +48,7 @@ class FileSource:
         self._label_config_path = label_config_path or sidecar(spec, "label-config.xml")
         self.taxonomy_path = sidecar(spec, "taxonomy.yaml")
         self._derived_config: list[Problem] = []
+        self._spool: _Spool | None = None
 
     @cached_property
     def label_config(self) -> LabelConfig:
@@ -58,7 +61,11 @@ class FileSource:
                     f"The labelling interface {self._label_config_path} cannot be read: {error}."
                 ) from error
             return parse_label_config(text)
-        xml = infer_label_config(self._raw_tasks())
+        # Kept while it is read, in a form that reads many times faster than JSON: the file
+        # itself is read once.
+        spool = _Spool()
+        xml = infer_label_config(spool.keep(self._raw_tasks()))
+        self._spool = spool
         if xml is None:
             raise UsageError(
                 f"{self._spec} has no labelling interface beside it and no regions to derive one "
@@ -89,8 +96,34 @@ class FileSource:
         return None
 
     def _raw_tasks(self) -> Iterator[Any]:
+        if self._spool is not None:
+            return self._spool.values()
         lines = self._spec.lower().endswith(_LINE_SUFFIXES)
         return read_raw_tasks(self._open, self._spec, as_lines=lines)
+
+
+class _Spool:
+    """Decoded JSON values in a temporary file, to be read again as often as needed."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the source
+        self._count = 0
+
+    def keep(self, values: Iterable[Any]) -> Iterator[Any]:
+        """Hand the values through and keep them."""
+        for value in values:
+            marshal.dump(value, self._file)
+            self._count += 1
+            yield value
+
+    def values(self) -> Iterator[Any]:
+        """Yield the kept values; several readers may take turns."""
+        offset = 0
+        for _ in range(self._count):
+            self._file.seek(offset)
+            value = marshal.load(self._file)  # noqa: S302 - our own file
+            offset = self._file.tell()
+            yield value
 
 
 def sidecar(spec: str, kind: str) -> Path | None:

@@ -213,7 +213,7 @@ def _find_below(reference: str, roots: Sequence[Path], max_bytes: int) -> Path:
                     continue
                 if candidate.stat().st_size > max_bytes:
                     raise MediaError(f"{candidate.name} is larger than {max_bytes:,} bytes.")
-                return candidate
+                return candidate  # noqa: TRY300 - the loop goes on otherwise
             except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
                 raise MediaError(f"{_shown(reference)} cannot be read: {error}.") from error
     folders = ", ".join(str(root) for root in roots)
