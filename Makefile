@@ -17,6 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LABEL_STUDIO_VENV := $(or $(SEGSTUDIO_LABEL_STUDIO_VENV),.venv-label-studio)
+LABEL_STUDIO_ML_VENV := $(or $(SEGSTUDIO_LABEL_STUDIO_ML_VENV),.venv-label-studio-ml)
 
 # The first Python that really starts (version managers leave stubs that fail when run), is of a
 # supported version, and can make virtual environments.
@@ -25,7 +26,7 @@ PYTHON_CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench label-studio chromium clean
+.PHONY: help install demo test lint format bench label-studio label-studio-ml chromium clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -59,6 +60,9 @@ demo: $(STAMP) ## Label Studio, SAM assist, agreement, exports: all of it on thi
 label-studio: $(STAMP) ## the environment of the Label Studio server, for the demo and the tests
 	@$(BIN)/python -m demo.label_studio_server $(LABEL_STUDIO_VENV)
 
+label-studio-ml: $(STAMP) ## the environment of label-studio-ml, for the tests of ml_backend/model.py
+	@$(BIN)/python -m tests.ml_backend.label_studio_ml $(LABEL_STUDIO_ML_VENV)
+
 chromium: ## a Chromium for the browser test, where this may install one
 	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 	  || command -v google-chrome >/dev/null || [ -n "$$SEGSTUDIO_CHROMIUM" ]; then :; \
@@ -71,7 +75,7 @@ chromium: ## a Chromium for the browser test, where this may install one
 	  echo "No Chromium here and no right to install one: the browser test cannot run. Install the package chromium, or set SEGSTUDIO_CHROMIUM=/path/to/chromium." >&2; \
 	fi
 
-test: $(STAMP) label-studio chromium ## every test: units, the real server, a real browser
+test: $(STAMP) label-studio label-studio-ml chromium ## every test: units, the real server, a real browser
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, the import rules of the house

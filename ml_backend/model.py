@@ -5,15 +5,19 @@
     from ml_backend.model import SegmentAnythingModel
     app = init_app(SegmentAnythingModel)
 
-It runs under label-studio-ml 2.x and 1.0.9. They make model objects as they please (one a request,
-one for all projects), so the engine lives in this module, and the project's interface is taken from
-the request rather than from the object. Settings come from the environment: `SEGSTUDIO_MODEL`,
+or `label-studio-ml init my_backend --script .../ml_backend/model.py:SegmentAnythingModel` and
+`label-studio-ml start my_backend`. It runs under label-studio-ml 2.x and 1.0.9. They make model
+objects as they please (one a request, one for all projects), so the engine lives in this module,
+and the project's interface is taken from the request rather than from the object. One process
+serves; Label Studio waits 3 seconds for /setup, so the model is loaded when the server imports this
+module, before its port opens. Settings come from the environment: `SEGSTUDIO_MODEL`,
 `SEGSTUDIO_DEVICE`, `LABEL_STUDIO_URL`, `LABEL_STUDIO_API_KEY`.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,8 +28,12 @@ from ml_backend.engines.registry import load_engine
 from ml_backend.images import label_studio_fetcher
 from ml_backend.predictions import empty_prediction
 from ml_backend.protocol import PredictRequest, SetupRequest, project_id, read_task
+from ml_backend.serving import limit_threads, warm_up
 from ml_backend.settings import Settings, default_cache_dir
 from segstudio.errors import SegstudioError
+
+# 1.0.9 starts a process for each webhook, which imports this module and computes nothing.
+_IS_SERVED = multiprocessing.parent_process() is None
 
 if TYPE_CHECKING:
 
@@ -41,6 +49,7 @@ else:
         from label_studio_ml.model import LabelStudioMLBase
     except ImportError as missing:
         _REASON = str(missing)
+        _IS_SERVED = False
 
         class LabelStudioMLBase:
             """Stands in where label-studio-ml is not installed, and says so."""
@@ -73,6 +82,8 @@ def shared_backend() -> Backend:
                 embeddings_dir=default_cache_dir() / "embeddings",
             )
             engine = load_engine(settings.model, settings.device)
+            limit_threads(settings)
+            warm_up(engine)
             _backend = Backend(settings, engine, label_studio_fetcher(settings))
         return _backend
 
@@ -137,3 +148,7 @@ def _request_body() -> Mapping[str, Any]:
 
     body = request.get_json(silent=True) if has_request_context() else None
     return body if isinstance(body, dict) else {}
+
+
+if _IS_SERVED:
+    shared_backend()

@@ -97,6 +97,21 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLa
         yield RunningLabelStudio(server.url, server.api_key, admin.email, admin.password, server)
 
 
+@pytest.fixture
+def legacy_token(label_studio: RunningLabelStudio) -> Iterator[str]:
+    """The administrator's legacy token, which the server accepts during the test."""
+    from segstudio.client import connect
+
+    with connect(label_studio.url, label_studio.api_key) as client:
+        settings = client.get_json("/api/jwt/settings")
+        allowed = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True}
+        client.request("POST", "/api/jwt/settings", json={**settings, **allowed})
+        try:
+            yield str(client.get_json("/api/current-user/token")["token"])
+        finally:
+            client.request("POST", "/api/jwt/settings", json=settings)
+
+
 @pytest.fixture(scope="session")
 def ml_backend_server(
     label_studio: RunningLabelStudio, tmp_path_factory: pytest.TempPathFactory

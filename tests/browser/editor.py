@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class Editor:
     def open_task(self, project_id: int, task_id: int) -> None:
         self.page.goto(f"{self._url}/projects/{project_id}/data?task={task_id}")
         self.page.get_by_test_id("bottombar-submit-button").wait_for()
+        self._wait_until_decoded()
+
+    def _wait_until_decoded(self) -> None:
         self._canvas().wait_for()
         # The photo, which the page keeps as a blob behind the canvas, has been decoded.
         self.page.wait_for_function(
@@ -57,23 +61,56 @@ class Editor:
 
     def choose_smart_point(self, label: str, *, control_position: int) -> None:
         """Takes the smart key point tool with a label of the control at this position."""
+        self._choose_smart_tool("key-point-tool", label, control_position)
+
+    def choose_smart_box(self, label: str, *, control_position: int) -> None:
+        """Takes the smart rectangle tool with a label of the control at this position."""
+        self._choose_smart_tool("rectangle-tool", label, control_position)
+
+    def _choose_smart_tool(self, name: str, label: str, control_position: int) -> None:
         group = self.page.locator(".lsf-toolbar > .lsf-toolbar__group > .lsf-tool_smart")
         group.wait_for()
         group.hover()
-        tool = self.page.locator('.lsf-toolbar__smart button[aria-label="key-point-tool"]')
-        tool.click()
+        self.page.locator(f'.lsf-toolbar__smart button[aria-label="{name}"]').click()
+        self.choose_label(label, control_position=control_position)
+
+    def choose_label(self, label: str, *, control_position: int) -> None:
+        """Takes a label of the control at this position; each prompt needs it chosen anew."""
         labels = self.page.locator(".lsf-labels").nth(control_position)
         labels.locator(".lsf-label", has_text=label).click()
         self._wait_until_still(self._canvas())
 
-    def click_image(self, point_px: tuple[int, int], size_px: tuple[int, int]) -> Response:
-        """Clicks on a pixel of the photo and gives the server's answer to the click."""
+    def click_image(
+        self, point_px: tuple[int, int], size_px: tuple[int, int], *, negative: bool = False
+    ) -> Response:
+        """Clicks on a pixel of the photo and gives the server's answer; negative is Alt-click."""
         x, y = self._page_position(point_px, size_px)
-        with self.page.expect_response(
-            lambda response: response.url.endswith("/interactive-annotating"), timeout=TIMEOUT_MS
-        ) as answered:
+        with self._prompt_answered() as answered:
+            if negative:
+                self.page.keyboard.down("Alt")
             self.page.mouse.click(x, y)
+            if negative:
+                self.page.keyboard.up("Alt")
         return answered.value
+
+    def drag_box(
+        self, from_px: tuple[int, int], to_px: tuple[int, int], size_px: tuple[int, int]
+    ) -> Response:
+        """Draws a box from corner to corner and gives the server's answer."""
+        from_x, from_y = self._page_position(from_px, size_px)
+        to_x, to_y = self._page_position(to_px, size_px)
+        with self._prompt_answered() as answered:
+            self.page.mouse.move(from_x, from_y)
+            self.page.mouse.down()
+            self.page.mouse.move((from_x + to_x) / 2, (from_y + to_y) / 2, steps=4)
+            self.page.mouse.move(to_x, to_y, steps=4)
+            self.page.mouse.up()
+        return answered.value
+
+    def _prompt_answered(self) -> AbstractContextManager[Any]:
+        return self.page.expect_response(
+            lambda response: response.url.endswith("/interactive-annotating"), timeout=TIMEOUT_MS
+        )
 
     def wait_for_suggestion(self) -> None:
         self.page.get_by_test_id("bottombar-accept-suggestions-button").wait_for()
@@ -82,6 +119,10 @@ class Editor:
         accept = self.page.get_by_test_id("bottombar-accept-suggestions-button")
         accept.click()
         expect(accept).to_have_count(0)
+
+    def region_count(self) -> int:
+        """How many regions, prompts included, the page lists."""
+        return self.page.locator(".lsf-tree__node").count()
 
     def submit(self) -> None:
         with self.page.expect_response(
@@ -93,6 +134,12 @@ class Editor:
         ) as stored:
             self.page.get_by_test_id("bottombar-submit-button").click()
         assert stored.value.status == 201, stored.value.text()
+
+    def show_submitted(self, project_id: int, task_id: int) -> None:
+        """Opens the task again and waits until the page shows the annotation stored for it."""
+        self.page.goto(f"{self._url}/projects/{project_id}/data?task={task_id}")
+        self.page.get_by_test_id("bottombar-update-button").wait_for()
+        self._wait_until_decoded()
 
     def colour_at(self, point_px: tuple[int, int], size_px: tuple[int, int]) -> Any:
         """The mean RGB that the screen shows in a few pixels around a pixel of the photo."""

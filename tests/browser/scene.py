@@ -1,11 +1,13 @@
-"""A simple photo-like scene with one object whose pixels are known."""
+"""Simple photo-like scenes with objects whose pixels are known."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,12 @@ class Scene:
     mask: NDArray[np.bool_]
     point_px: tuple[int, int]
     off_object_px: tuple[int, int]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height."""
+        height_px, width_px = self.mask.shape
+        return width_px, height_px
 
 
 def ball_on_ground() -> Scene:
@@ -33,3 +41,31 @@ def ball_on_ground() -> Scene:
     pixels = pixels + noise.normal(0.0, 5.0, pixels.shape)
     rgb = pixels.clip(0, 255).astype(np.uint8)
     return Scene(rgb, mask, (centre_x + 20, centre_y + 15), (560, 400))
+
+
+def two_balls(*, apart: bool) -> tuple[Scene, Scene]:
+    """Two balls of one colour, each as a scene; a click takes them for one thing if they touch."""
+    noise = np.random.default_rng(7)
+    y, x = np.mgrid[:480, :640]
+    small_x = 480 if apart else 380
+    large = np.hypot(x - 260, y - 240) <= 80
+    small = np.hypot(x - small_x, y - 240) <= 60
+    ground = np.array([70.0, 105.0, 70.0]) + 12 * np.sin(x / 37.0)[:, :, np.newaxis]
+    pixels = np.where((large | small)[:, :, np.newaxis], np.array([235.0, 130.0, 40.0]), ground)
+    rgb = (pixels + noise.normal(0.0, 5.0, pixels.shape)).clip(0, 255).astype(np.uint8)
+    return Scene(rgb, large, (260, 240), (560, 400)), Scene(
+        rgb, small, (small_x + 30, 240), (560, 400)
+    )
+
+
+def encode(scene: Scene, *, orientation: int | None = None) -> bytes:
+    """The scene as a PNG, or as a JPEG that looks the same when its EXIF orientation is heeded."""
+    buffer = io.BytesIO()
+    if orientation is None:
+        Image.fromarray(scene.rgb).save(buffer, "PNG")
+        return buffer.getvalue()
+    stored = {6: np.rot90(scene.rgb, 1), 8: np.rot90(scene.rgb, -1)}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
