@@ -329,7 +329,6 @@ class Slow(DrawingEngine):
         return super().encode(image_rgb)
 engine = Slow()
 serving.load_engine = lambda *_: engine
-serving.warm_up = lambda *_: None
 engine.encode_s = 1.5
 from pathlib import Path
 settings = Settings(port=0, local_roots=(Path({root!r}),))
@@ -338,7 +337,7 @@ print("ended", flush=True)
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_click_that_computes_is_answered_before_the_server_ends(tmp_path, click, picture, number):
     (tmp_path / "a.jpg").write_bytes(picture())
@@ -346,22 +345,20 @@ def test_a_click_that_computes_is_answered_before_the_server_ends(tmp_path, clic
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline())
-        assert found
+        said = iter(process.stdout)
+        found = next(found for line in said if (found := re.search(r"http://\S+", line)))
         body = {
             "tasks": [{"id": 1, "data": {"image": "a.jpg"}}], "label_config": CONFIG,
             "params": {"context": {"result": [click(50, 50)]}},
         }  # fmt: skip
         with ThreadPoolExecutor(1) as pool:
             job = pool.submit(httpx.post, found[0] + "/predict", json=body, timeout=30)
-            for line in process.stdout:
-                if line == "encoding\n":
-                    break
+            assert "encoding\n" in said
             process.send_signal(number)
             answer = job.result()
         assert answer.json()["results"][0]["result"]
         assert process.wait(20) == 0
-        assert "ended" in process.stdout.read()
+        assert "ended\n" in said
         with pytest.raises(httpx.ConnectError):
             httpx.get(found[0] + "/health")
     finally:
