@@ -109,7 +109,7 @@ def in_pieces(
         yield piece, batch
         done += len(piece)
         fitting = len(piece) * _PIECE_S / max(device_s, 1e-6)
-        amount = int(min(max(fitting, amount / 2, 1), 2 * amount, _MOST_POINTS))
+        amount = max(1, int(min(fitting, 2 * amount, _MOST_POINTS)))
 
 
 class AutomaticJobs:
