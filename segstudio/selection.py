@@ -1,7 +1,9 @@
 """Which annotation of a task counts: the annotation policy, the same for every command.
 
 Skipped (cancelled) annotations and drafts never count, predictions only on request. One annotator
-with several annotations on a task counts once, with the newest. Nothing is ever mixed silently:
+with several annotations on a task counts once, with the one changed last: it is what they stand by
+now, and what is measured is then what is delivered. The older ones are kept out and counted
+(`newest_by_annotator`, the one rule for exports and checks). Nothing is ever mixed silently:
 where the policy leaves a choice open, `Survey.error` words it over all tasks before anything is
 written.
 """
@@ -9,7 +11,7 @@ written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -123,7 +125,7 @@ def choose(task: Task, policy: Policy) -> Choice:
             return Choice(left_out="no ground truth")
     if policy.kind == "newest":
         return Choice((max(candidates, key=_age_key),))
-    of_user = _newest_by_user(candidates)
+    of_user = newest_by_annotator(candidates)
     if policy.kind == "user":
         mine = of_user.get(policy.user_id)
         if mine is None:
@@ -166,7 +168,13 @@ def _as_annotation(prediction: Prediction) -> Annotation:
     )
 
 
-def _newest_by_user(candidates: tuple[Annotation, ...]) -> dict[int | None, Annotation]:
+def newest_by_annotator(candidates: Iterable[Annotation]) -> dict[int | None, Annotation]:
+    """Return each annotator's annotation that counts: the one changed last, of equals the later id.
+
+    Args:
+        candidates: annotations that may count, see `submitted`. Those of an unknown annotator
+            (`completed_by` None) are taken for one person's.
+    """
     newest: dict[int | None, Annotation] = {}
     for annotation in candidates:
         held = newest.get(annotation.completed_by)
