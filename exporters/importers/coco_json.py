@@ -191,7 +191,7 @@ def json_files(folder: DatasetFolder, kind: str) -> list[Path]:
         )
     if not named and len(found) > 1:
         raise several_files(folder, found, kind)
-    return found
+    return [folder.path(folder.relative(one)) for one in found]
 
 
 def several_files(folder: DatasetFolder, found: list[Path], kind: str) -> DatasetError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,8 @@ def run_import(
     opener = find_format(name)
     files = ImportFiles(out)
     _check_paths(folder, files)
+    if show_progress:
+        print(f"reading the lists of {folder} ...", file=sys.stderr)
     dataset = opener(DatasetFolder(folder), taxonomy)
     controls = answer_controls(dataset.attributes)
     xml = label_config_xml(dataset.taxonomy, dataset.attributes, controls)

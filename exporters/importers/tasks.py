@@ -23,6 +23,7 @@ LOCAL_FILES: Final = "/data/local-files/?d="
 IMAGE, BRUSH, NOTE = "image", "brush", "note"
 
 _SCHEMES: Final = re.compile(r"(https?|s3|gs|azure-blob)://", re.IGNORECASE)
+_ANY_SCHEME: Final = re.compile(r"[\w+.-]+:")
 _NAME: Final = re.compile(r"[^\W\d][\w.-]{0,99}")
 _DATE: Final = re.compile(r"\d{4}-\d\d(-\d\d([T ][\d:.+Z-]+)?)?")
 _MAX_CHOICES: Final = 200
@@ -104,7 +105,7 @@ def _is_usable(reference: str) -> bool:
     if _SCHEMES.match(reference):
         return True
     parts = reference.replace("\\", "/").split("/")
-    if ".." in parts or reference[1:2] == ":" or "://" in reference:
+    if ".." in parts or _ANY_SCHEME.match(reference):
         return False
     return reference.startswith("/data/") or bool(parts[0])
 

@@ -12,12 +12,18 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from exporters.importers.dataset import DatasetError
+from exporters.importers.dataset import DatasetError, ImportedImage
 from exporters.importers.folder import DatasetFolder
 from exporters.importers.label_images import read_label_map
+from exporters.importers.tasks import image_url
+from exporters.panoptic_ids import segment_ids
 from segstudio.cli import main
 from segstudio.errors import SegstudioError, UsageError
+from segstudio.images import annotated_images
+from segstudio.label_config import parse_label_config
+from segstudio.tasks import parse_task
 from tests.exporters.imports import import_folder, imported
+from tests.exporters.projects import CONFIG, annotation, task
 from tests.exporters.test_import_layouts import coco, save, write
 
 IDS = np.zeros((3, 4, 3), np.uint8)
@@ -284,6 +290,45 @@ def test_the_command_says_what_it_read_and_what_is_next(tmp_path: Path) -> None:
     assert strict.exit_code == 3 and "--strict" in strict.stderr
     wrong = CliRunner().invoke(main, ["import", "coco", str(tmp_path), "--out", str(out)])
     assert wrong.exit_code == 2 and "There is no import of the format 'coco'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("reference", "taken"),
+    [
+        ("https://example.org/a.jpg", True), ("S3://bucket/a.jpg", True),
+        ("/data/upload/1/a.jpg", True), ("b/a.jpg", True), ("", False),
+        ("/etc/passwd", False), ("../a.jpg", False), ("/data/../etc/passwd", False),
+        ("file:///etc/passwd", False), ("C:/a.jpg", False), ("javascript:alert(1)", False),
+    ],
+)  # fmt: skip
+def test_where_a_data_set_says_its_picture_lies_is_judged(reference: str, taken: bool) -> None:
+    image = ImportedImage("a.jpg", 1, 1, (), reference)
+    assert image_url(image) == (reference if taken else "/data/local-files/?d=a.jpg")
+
+
+def test_a_json_that_is_a_link_out_is_not_read(tmp_path: Path) -> None:
+    panoptic(tmp_path / "outside")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "panoptic_val.json").symlink_to(tmp_path / "outside" / "panoptic.json")
+    with pytest.raises(SegstudioError, match="a link that leads out"):
+        import_folder("coco-panoptic", tmp_path / "d", tmp_path / "t.json")
+
+
+def test_known_ids_are_restored_once_and_only_where_they_are_ids() -> None:
+    red = ((255, 0, 0), False)
+    ids = segment_ids([red, red, red, red], [], known=[7, 7, "9", 255])
+    assert ids[0] == 7 and ids[3] == 255 and len(set(ids)) == 4
+    assert segment_ids([red, red], [], known=[-1, 1 << 24]) == segment_ids([red, red], [])
+
+
+@pytest.mark.parametrize("size", [(3, 4), (0, 4), ("3", 4), (1 << 20, 1 << 20), None])
+def test_an_imported_size_counts_where_nobody_drew(size: Any) -> None:
+    noted = None if size is None else {"height_px": size[0], "width_px": size[1]}
+    raw = task(1, "a.jpg", annotation(1, 1, []), x=1) | {"meta": {"segstudio": {"import": noted}}}
+    parsed = parse_task(raw)
+    images, problems = annotated_images(parsed, parsed.annotations[0], parse_label_config(CONFIG))
+    found = [(one.height_px, one.width_px) for one in images]
+    assert found == ([(3, 4)] if size == (3, 4) else []) and bool(problems) == (size != (3, 4))
 
 
 def test_pictures_are_not_opened(tmp_path: Path) -> None:
