@@ -9,6 +9,7 @@ from ml_backend.predictions import (
     choose_control,
     clip_score,
     prediction,
+    region_items,
     region_of_mask,
 )
 from segstudio.label_config import parse_label_config
@@ -71,6 +72,49 @@ def test_a_control_of_another_image_is_no_answer():
 def test_a_prompt_without_label_is_refused():
     with pytest.raises(AnswerError, match="no label"):
         choose_control(config(control("BrushLabels", "b")), [], "image")
+
+
+NAMES = '<Labels name="names" toName="image"><Label value="Car"/></Labels>'
+
+
+@pytest.mark.parametrize("tag", ["Brush", "Bitmask", "Polygon", "Rectangle"])
+def test_a_plain_shape_is_answered_with_its_label_in_an_item_of_its_own(tag):
+    plain = config(f'<{tag} name="shape" toName="image"/>', NAMES)
+    found = choose_control(plain, ["Car"], "image")
+    made, _ = region_of_mask(blob(), found, ["Car"], to_name="image", size_px=(80, 120), score=0.5)
+    assert made is not None
+    items = region_items(made, plain)
+    assert [(item["from_name"], item["type"], "labels" in item["value"]) for item in items] == [
+        ("shape", tag.lower(), False),
+        ("names", "labels", True),
+    ]
+    assert items[0]["id"] == items[1]["id"]
+    task = parse_task({"id": 1, "data": {}, "annotations": [{"id": 2, "result": items}]})
+    (annotation,) = task.annotations
+    assert not annotation.problems
+    assert [(one.kind, one.labels) for one in annotation.regions] == [(tag.lower(), ("Car",))]
+
+
+def test_a_plain_shape_without_any_labels_is_answered_without_one():
+    plain = config('<Brush name="shape" toName="image"/>')
+    found = choose_control(plain, [], "image")
+    made, _ = region_of_mask(blob(), found, [], to_name="image", size_px=(80, 120), score=0.5)
+    assert made is not None
+    (item,) = region_items(made, plain)
+    assert set(item["value"]) == {"format", "rle"}
+    with pytest.raises(AnswerError, match="no label"):
+        choose_control(config('<Brush name="shape" toName="image"/>', NAMES), [], "image")
+    with pytest.raises(AnswerError, match="holds the label 'Tree'"):
+        choose_control(config('<Brush name="shape" toName="image"/>', NAMES), ["Tree"], "image")
+
+
+def test_a_region_of_a_labelled_shape_is_one_item():
+    labelled = config(control("BrushLabels", "b"), NAMES)
+    made, _ = region_of_mask(
+        blob(), labelled.controls[0], ["Car"], to_name="image", size_px=(80, 120), score=1
+    )
+    assert made is not None
+    assert region_items(made, labelled) == [made]
 
 
 def blob() -> np.ndarray:

@@ -112,6 +112,49 @@ def test_a_scribble_becomes_points_on_itself(click):
     assert max(x for x, _ in prompt.points_px) - min(x for x, _ in prompt.points_px) > 80
 
 
+def test_a_negative_scribble_takes_part_of_a_box_away(click, box):
+    mask = np.zeros((H, W), bool)
+    mask[30:40, 40:60] = True
+    region = click(0, 0, type="brushlabels", positive=False)
+    region["value"] = {"format": "rle", "rle": brush_rle.encode(mask), "brushlabels": ["Car"]}
+    (prompt,) = prompts(box(0, 0, 100, 100), region)
+    assert prompt.box_px == (0, 0, 119, 79)
+    assert len(prompt.points_px) > 1
+    assert not any(prompt.positive)
+
+
+def test_a_scribble_drawn_at_another_size_lies_at_the_same_place(click):
+    mask = np.zeros((2 * H, 2 * W), bool)
+    mask[80:84, 100:140] = True
+    region = click(0, 0, type="brushlabels", original_width=2 * W, original_height=2 * H)
+    region["value"] = {"format": "rle", "rle": brush_rle.encode(mask), "brushlabels": ["Car"]}
+    (prompt,) = prompts(region)
+    assert all(49 < x < 71 and 39 < y < 43 for x, y in prompt.points_px)
+
+
+def test_several_boxes_of_several_labels_are_one_region_each(box):
+    groups, problems = group_prompts(
+        [box(0, 0, 10, 10), box(20, 0, 10, 10, "Road"), box(40, 0, 10, 10), box(60, 0, 10, 10)],
+        H, W,
+    )  # fmt: skip
+    assert [group.labels for group in groups] == [("Car",), ("Car",), ("Car",), ("Road",)]
+    assert len({group.prompt.box_px for group in groups}) == 4
+    assert problems == []
+
+
+def test_a_labels_item_names_the_plain_shape_of_its_id(click, box):
+    plain = box(0, 0, 50, 50, type="rectangle", id="a")
+    plain["value"] = {key: plain["value"][key] for key in ("x", "y", "width", "height")}
+    name = {**plain, "type": "labels", "from_name": "label",
+            "value": {**plain["value"], "labels": ["Road"]}}  # fmt: skip
+    stray = {**name, "id": "b"}
+    groups, problems = group_prompts([plain, name, stray], H, W)
+    assert [(group.labels, group.prompt) for group in groups] == [
+        (("Road",), Prompt(box_px=(0, 0, 59, 39))),
+    ]
+    assert problems == []
+
+
 def test_an_empty_scribble_has_no_points():
     assert scribble_points(np.zeros((4, 4), bool)) == ()
 
