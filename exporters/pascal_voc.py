@@ -112,6 +112,8 @@ class PascalVocExporter:
             color = ",".join(str(channel) for channel in VOC_COLORS[one.id])
             name = _NOT_IN_LABELMAP.sub(" ", one.name)
             lines.append(f"{name}:{color}::")
+        # Readers that go by colours want to know VOID's as well; the name is datumaro's.
+        lines.append("ignored:224,224,192::")
         write_text(root / "labelmap.txt", "\n".join(lines) + "\n")
 
 

@@ -143,7 +143,7 @@ def test_the_tree_is_vocs(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (root / "ImageSets/Segmentation/val.txt").read_text() == "same-task2\n"
     assert (root / "labelmap.txt").read_text().splitlines()[1:] == [
-        "background:0,0,0::", "car:128,0,0::", "road:128,128,128::",
+        "background:0,0,0::", "car:128,0,0::", "road:128,128,128::", "ignored:224,224,192::",
     ]  # fmt: skip
 
 
