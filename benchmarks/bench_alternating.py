@@ -103,7 +103,7 @@ def main() -> int:
     theirs, ours = EncodeEveryClick(sam, files), KeepEmbeddings(sam, files, size)
     for image in range(2):
         ours.click(image, 50, 50)  # the first click on an image encodes it, once
-    rounds, clicks = (1, 2) if smoke else (3, 10)
+    rounds, clicks = (1, 2) if smoke else (2, 10)
     their_s: list[float] = []
     our_s: list[float] = []
     for turn in range(rounds):
