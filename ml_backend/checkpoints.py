@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,14 +126,28 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(target.name + ".part")) as part:
+            _ensure_space(part, checkpoint, target)
             _fetch(checkpoint, part, progress, client, target)
             part.flush()
             os.fsync(part.fileno())
             _check(part, checkpoint)
             Path(part.name).replace(target)
     except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error}.") from error
+        raise CheckpointError(
+            f"{target} cannot be written: {error}. SEGSTUDIO_MODELS names another folder."
+        ) from error
     return target
+
+
+def _ensure_space(part: IO[bytes], checkpoint: Checkpoint, target: Path) -> None:
+    """Raise CheckpointError before the download where the disk cannot hold what is missing."""
+    missing = checkpoint.size_bytes - part.seek(0, os.SEEK_END)
+    free = shutil.disk_usage(target.parent).free
+    if missing > free:
+        raise CheckpointError(
+            f"{checkpoint.file_name} needs {missing / 1e6:.0f} MB more, but {target.parent} has "
+            f"only {free / 1e6:.0f} MB free. Make room, or name another folder in SEGSTUDIO_MODELS."
+        )
 
 
 def _fetch(

@@ -18,7 +18,7 @@ __all__ = ["models", "serve"]
     "--model",
     default="tiny",
     show_default=True,
-    help="tiny, classical, vit_b, vit_l, vit_h, or the path of a checkpoint.",
+    help="tiny, classical, vit_b, vit_l, vit_h, or the path of a checkpoint or model folder.",
 )
 @click.option(
     "--port",

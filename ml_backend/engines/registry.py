@@ -23,7 +23,7 @@ def has_tiny_weights() -> bool:
 
 
 def load_engine(model: str, device: str = "auto", models_dir: Path | None = None) -> Engine:
-    """Load `tiny`, `classical`, `vit_b`, `vit_l`, `vit_h`, or the checkpoint file at a path.
+    """Load `tiny`, `classical`, `vit_b`, `vit_l`, `vit_h`, or the file or folder at a path.
 
     Raises EngineError with a sentence that says what to do: a checkpoint that is not there names
     the command that downloads it and the place to put it by hand.
@@ -33,39 +33,53 @@ def load_engine(model: str, device: str = "auto", models_dir: Path | None = None
 
         return ClassicalEngine()
     if model == "tiny":
-        return _load_tiny(None, device)
+        return _load_tiny(device)
     if model in CHECKPOINTS:
         path = find_checkpoint(model, models_dir)
         return _load_vit(path, device, model)
     path = Path(model).expanduser()
+    if path.is_dir():
+        return _load_folder(path, device)
     if not path.is_file():
         names = ", ".join(["tiny", "classical", *CHECKPOINTS])
-        raise EngineError(f"There is no model {model!r}: give one of {names}, or a file's path.")
-    if path.suffix == ".safetensors":
-        return _load_tiny(path, device)
+        raise EngineError(
+            f"There is no model {model!r}: give one of {names}, or the path of a checkpoint file "
+            f"or of a model folder."
+        )
     return _load_vit(path, device, path.stem)
 
 
-def _load_tiny(path: Path | None, device: str) -> Engine:
+def _load_tiny(device: str) -> Engine:
     try:
         from ml_backend.engines.segment_anything import SegmentAnythingEngine, pick_device
         from ml_backend.engines.tiny_sam import DEFAULT_WEIGHTS, load_tiny_sam
     except ImportError as error:
         raise _missing(error) from error
-    file = path or DEFAULT_WEIGHTS
     try:
-        sam = load_tiny_sam(file)
+        sam = load_tiny_sam()
     except (FileNotFoundError, ValueError) as error:
         raise EngineError(str(error)) from error
-    name = "tiny" if path is None else path.stem
     return SegmentAnythingEngine(
         sam,
-        name=name,
-        version=f"segstudio sam {name} {_VERSION}",
-        digest=hashlib.sha256(file.read_bytes()).hexdigest()[:16],
+        name="tiny",
+        version=f"segstudio sam tiny {_VERSION}",
+        digest=hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest()[:16],
         device=pick_device(device),
-        notice=_TINY_NOTICE if path is None else None,
+        notice=_TINY_NOTICE,
     )
+
+
+def _load_folder(folder: Path, device: str) -> Engine:
+    try:
+        from ml_backend.engines.segment_anything import pick_device
+        from ml_backend.engines.transformers import load_folder
+
+        return load_folder(folder, pick_device(device))
+    except ImportError as error:
+        raise EngineError(
+            f"A model folder needs a package that is not installed ({error}). "
+            f"Run: pip install 'segstudio[transformers]'"
+        ) from error
 
 
 def _load_vit(path: Path, device: str, name: str) -> Engine:

@@ -8,35 +8,45 @@ question, and SAM's single mask is taken (as the authors advise).
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from segment_anything import sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn import functional
 
 from ml_backend.engines import Embedding, EngineError, MaskProposal, Prompt
+from ml_backend.engines.blocked_encoder import BlockedEncoder, bfloat16_pays, fits
 from ml_backend.engines.point_batches import PointBatch, decode_points
+from ml_backend.engines.tiny_sam import TinySamConfig, build_tiny_sam
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
 __all__ = ["SegmentAnythingEngine", "load_checkpoint", "pick_device"]
 
-_VIT_OF_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+_VIT_OF_WIDTH = {TinySamConfig().encoder_width: "tiny", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PREFIXES = ("module.", "model.", "sam.")
 _PREPROCESSING = "longest-side-1"
 
 
 class SegmentAnythingEngine:
     """A `segment_anything` model. `encode` and `predict` must be called from one thread at a time.
 
-    `version` is what annotators read, `digest` names the weights. On a CPU with bfloat16
-    instructions the image encoder of the large models runs in bfloat16 (measured 2.6 times faster);
-    the prompt encoder and the decoder always run in float32.
+    `version` is what annotators read, `digest` names the weights. On a CPU the image encoder is
+    computed by `BlockedEncoder`: the same float32 numbers up to rounding, sooner. `bfloat16` rounds
+    the encoder's linear layers; by default only the large models do, on a GPU that has it and on a
+    CPU that was measured to gain by it. The prompt encoder and the decoder run in float32.
     """
 
     notice: str | None
@@ -62,7 +72,13 @@ class SegmentAnythingEngine:
         self._bfloat16 = (
             (large and _has_fast_bfloat16(self.device)) if bfloat16 is None else bfloat16
         )
-        self.cache_key = f"sam:{digest}:{_PREPROCESSING}:{'bf16' if self._bfloat16 else 'fp32'}"
+        self._encode_pixels: Callable[[torch.Tensor], torch.Tensor] = self._run_reference
+        way = "bf16" if self._bfloat16 else "fp32"
+        if self.device.type == "cpu" and fits(sam.image_encoder):
+            rounded = torch.bfloat16 if self._bfloat16 else torch.float32
+            self._encode_pixels = BlockedEncoder(sam.image_encoder, linear_dtype=rounded)
+            way += "-blocked"
+        self.cache_key = f"sam:{digest}:{_PREPROCESSING}:{way}"
         with torch.inference_mode():
             # The same for every prompt; SAM computes it anew each time.
             self._dense_pe = self._sam.prompt_encoder.get_dense_pe()
@@ -74,13 +90,15 @@ class SegmentAnythingEngine:
         height_px, width_px = image_rgb.shape[:2]
         resized = self._transform.apply_image(np.ascontiguousarray(image_rgb))
         pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))[None]
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16),
-        ):
-            features = self._sam.image_encoder(self._sam.preprocess(pixels.to(self.device)))
+        with torch.inference_mode():
+            features = self._encode_pixels(self._sam.preprocess(pixels.to(self.device)))
         array = features[0].float().cpu().numpy().astype(np.float16)
         return Embedding({"features": array}, height_px, width_px)
+
+    def _run_reference(self, pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            features: torch.Tensor = self._sam.image_encoder(pixels)
+        return features
 
     def predict(self, embedding: Embedding, prompt: Prompt) -> MaskProposal:
         """Run the prompt encoder and the mask decoder; the score is SAM's predicted IoU."""
@@ -158,39 +176,91 @@ def pick_device(wanted: str) -> str:
 
 
 def load_checkpoint(path: Path) -> tuple[Sam, str, str]:
-    """Load one of Meta's checkpoints (or a fine-tuned one) of any ViT size.
+    """Load a Segment Anything checkpoint, published or fine-tuned; its shapes tell its size.
 
-    Returns the model, its architecture (`vit_b` ...) and the SHA-256 of the file. Only tensors are
-    read (`weights_only`). Raises EngineError with a sentence for a file that is no SAM.
+    Returns the model, its architecture (`tiny`, `vit_b`, `vit_l` or `vit_h`) and the SHA-256 of the
+    file. Only tensors are read (safetensors, or `weights_only`), in any floating type; the names
+    may be wrapped or prefixed as training scripts do it. Raises EngineError with a sentence for a
+    file that is no SAM.
     """
-    try:
-        tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise EngineError(f"{path} cannot be read as a checkpoint: {error}.") from error
-    if isinstance(tensors, dict) and isinstance(tensors.get("model"), dict):
-        tensors = tensors["model"]  # as some fine-tuning scripts wrap it
-    embed = tensors.get("image_encoder.pos_embed") if isinstance(tensors, dict) else None
+    tensors = _state_dict(_read_tensors(path))
+    embed = tensors.get("image_encoder.pos_embed")
     kind = _VIT_OF_WIDTH.get(embed.shape[-1]) if isinstance(embed, torch.Tensor) else None
     if kind is None:
+        hint = ""
+        if any(name.startswith("sam_mask_decoder.") for name in tensors):
+            hint = (
+                " It is a SAM 2 checkpoint in its original layout; serve its version for "
+                "transformers instead, a folder with config.json."
+            )
         raise EngineError(
-            f"{path} is no Segment Anything checkpoint of the size ViT-B, ViT-L or ViT-H."
+            f"{path} is no Segment Anything checkpoint of the size ViT-B, ViT-L or ViT-H.{hint}"
         )
-    sam = sam_model_registry[kind]()
-    try:
-        sam.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise EngineError(f"{path} does not fit the architecture {kind}: {error}") from error
+    sam = build_tiny_sam() if kind == "tiny" else sam_model_registry[kind]()
+    wanted = sam.state_dict()
+    faults = {
+        "missing": sorted(wanted.keys() - tensors.keys()),
+        "unknown": sorted(tensors.keys() - wanted.keys()),
+        "of another shape": sorted(
+            name
+            for name in wanted.keys() & tensors.keys()
+            if not isinstance(tensors[name], torch.Tensor)
+            or wanted[name].shape != tensors[name].shape
+        ),
+    }
+    told = [
+        f"{len(names)} tensors are {what} (e.g. {names[0]})"
+        for what, names in faults.items()
+        if names
+    ]
+    if told:
+        raise EngineError(f"{path} does not fit the architecture {kind}: {', '.join(told)}.")
+    sam.load_state_dict(tensors, strict=True)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return sam, kind, digest
 
 
+def _read_tensors(path: Path) -> Any:
+    """Read a file without running anything in it; EngineError says in words what is wrong."""
+    if path.stat().st_size == 0:
+        raise EngineError(f"{path} cannot be read as a checkpoint: it is empty.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Only the zip layout, torch's own since 2020, can be mapped into memory.
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        reason = "it holds other things than tensors, which could run code, or is no such file"
+        raise EngineError(f"{path} cannot be read as a checkpoint: {reason}.") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0].rstrip(".") or type(error).__name__
+        raise EngineError(
+            f"{path} cannot be read as a checkpoint; it is damaged or incomplete ({reason})."
+        ) from error
+
+
+def _state_dict(content: Any) -> dict[str, Any]:
+    """Unwrap what training scripts save around the tensors, and before their names."""
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        return {}
+    for prefix in _PREFIXES:
+        if content and all(str(name).startswith(prefix) for name in content):
+            content = {str(name)[len(prefix) :]: tensor for name, tensor in content.items()}
+    return {str(name): tensor for name, tensor in content.items()}
+
+
 def _has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether bfloat16 pays: GPUs since Ampere, CPUs with AMX or AVX-512 bf16."""
+    """Say whether bfloat16 pays: GPUs since Ampere, CPUs with the instructions that gain by it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return ("amx_bf16" in flags or "avx512_bf16" in flags) and bfloat16_pays()

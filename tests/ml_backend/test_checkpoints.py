@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,6 +123,13 @@ def test_without_connection_the_message_says_which_file_goes_where(tmp_path):
         download(checkpoint, tmp_path)
     assert str(tmp_path / "test.pth") in str(caught.value)
     assert "http://127.0.0.1:9/test.pth" in str(caught.value)
+
+
+def test_a_full_disk_is_told_before_the_download(web, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(CheckpointError, match=r"needs 1 MB more, but .* has only 0 MB free"):
+        download(web.checkpoint(), tmp_path)
+    assert web.asked == []
 
 
 def test_an_absent_model_names_command_and_place(tmp_path):

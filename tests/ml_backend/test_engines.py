@@ -9,6 +9,7 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from ml_backend.engines import Embedding, Engine, EngineError, Prompt
+from ml_backend.engines.blocked_encoder import BlockedEncoder, bfloat16_pays
 from ml_backend.engines.classical import ClassicalEngine
 from ml_backend.engines.registry import load_engine
 from ml_backend.engines.segment_anything import SegmentAnythingEngine, load_checkpoint
@@ -67,6 +68,26 @@ def test_the_classical_engine_survives_a_plain_image(prompt):
     engine = ClassicalEngine()
     proposal = engine.predict(engine.encode(np.full((30, 50, 3), 80, np.uint8)), prompt)
     assert proposal.mask.shape == (30, 50)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (700, 900)])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(((-50.0, 9000.0),), (True,)),
+        Prompt(((0.0, 0.0),), (False,)),
+        Prompt(box_px=(-30, -30, 9000, 9000)),
+        Prompt(box_px=(5000, 5000, 6000, 6000)),
+        Prompt(box_px=(9, 9, 2, 2)),
+    ],
+    ids=["click outside", "only a negative", "box around all", "box outside", "box turned"],
+)
+def test_the_classical_engine_answers_prompts_at_and_beyond_the_border(size, prompt):
+    engine = ClassicalEngine()
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    proposal = engine.predict(engine.encode(image), prompt)
+    assert proposal.mask.shape == size
+    assert 0 <= proposal.score <= 1
 
 
 def test_a_negative_click_takes_a_second_object_away():
@@ -176,6 +197,112 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     torch.save({"image_encoder.pos_embed": Path}, path)
     with pytest.raises(EngineError, match="cannot be read as a checkpoint"):
         load_checkpoint(path)
+
+
+def test_fine_tuned_checkpoints_open_however_they_were_saved(tmp_path):
+    tensors = build_tiny_sam().state_dict()
+    half = {f"module.{name}": tensor.half() for name, tensor in tensors.items()}
+    for number, content in enumerate([tensors, {"model": tensors}, {"state_dict": half}]):
+        path = tmp_path / f"{number}.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=number != 1)
+        found, kind, digest = load_checkpoint(path)
+        assert kind == "tiny"
+        assert len(digest) == 64
+        assert all(tensor.dtype == torch.float32 for tensor in found.state_dict().values())
+
+
+def broken_checkpoint(path: Path, kind: str) -> None:
+    if kind == "empty":
+        path.write_bytes(b"")
+        return
+    if kind == "text":
+        path.write_text("<html>Not found</html>")
+        return
+    tensors = dict(build_tiny_sam().state_dict())
+    if kind == "lacks a tensor":
+        del tensors["mask_decoder.iou_token.weight"]
+    elif kind == "another shape":
+        tensors["mask_decoder.iou_token.weight"] = torch.zeros(1, 5)
+    elif kind == "sam 2":
+        tensors = {"sam_mask_decoder.iou_token.weight": torch.zeros(1, 5)}
+    torch.save(tensors, path)
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("empty", "cannot be read as a checkpoint: it is empty"),
+        ("text", "cannot be read as a checkpoint"),
+        ("truncated", "cannot be read as a checkpoint"),
+        ("lacks a tensor", "1 tensors are missing .e.g. mask_decoder.iou_token.weight"),
+        ("another shape", "1 tensors are of another shape .e.g. mask_decoder.iou_token.weight"),
+        ("sam 2", "SAM 2 checkpoint in its original layout; serve its version for transformers"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_wrong_file_is_one_sentence(tmp_path, kind, sentence, suffix):
+    if suffix == ".safetensors" and kind not in {"empty", "text"}:
+        suffix = ".pt"
+    path = tmp_path / f"mine{suffix}"
+    broken_checkpoint(path, kind)
+    with pytest.raises(EngineError, match=sentence) as caught:
+        load_engine(str(path))
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TinySamConfig(encoder_depth=2, global_blocks=(1,)),
+        TinySamConfig(image_size_px=80, encoder_depth=3, window_size_tokens=7, global_blocks=(1,)),
+        TinySamConfig(image_size_px=64, encoder_depth=1, window_size_tokens=14, global_blocks=()),
+    ],
+    ids=["whole windows", "padded windows", "one window larger than the image"],
+)
+def test_the_blocked_encoder_computes_what_the_reference_does(config):
+    encoder = random_encoder(config)
+    pixels = torch.randn(1, 3, config.image_size_px, config.image_size_px)
+    with torch.inference_mode():
+        wanted = encoder(pixels)
+    torch.testing.assert_close(BlockedEncoder(encoder)(pixels), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_rounds_the_linear_layers_only():
+    config = TinySamConfig(image_size_px=64, encoder_depth=2, global_blocks=(1,))
+    encoder = random_encoder(config)
+    pixels = torch.randn(1, 3, 64, 64)
+    exact = BlockedEncoder(encoder)(pixels)
+    rounded = BlockedEncoder(encoder, linear_dtype=torch.bfloat16)(pixels)
+    assert rounded.dtype == torch.float32
+    assert 0 < float((rounded - exact).abs().max()) < 0.1
+
+
+def random_encoder(config: TinySamConfig) -> torch.nn.Module:
+    torch.manual_seed(0)
+    encoder = build_tiny_sam(config).image_encoder
+    for name, parameter in encoder.named_parameters():
+        if "pos" in name:  # SAM starts them at zero, which would hide a wrong bias
+            torch.nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+@pytest.mark.parametrize(
+    ("float32_s", "bfloat16_s", "pays"), [(2.0, 1.0, True), (1.0, 1.0, False), (1.0, 9.0, False)]
+)
+def test_bfloat16_pays_where_it_was_measured_to(float32_s, bfloat16_s, pays):
+    ticks = iter([t for _ in range(9) for t in (0.0, float32_s, 0.0, bfloat16_s)])
+    assert bfloat16_pays(lambda: next(ticks)) is pays
+
+
+def test_ways_whose_numbers_differ_have_different_cache_keys(sam):
+    keys = {
+        SegmentAnythingEngine(sam, name="n", version="v", digest="0", bfloat16=bfloat16).cache_key
+        for bfloat16 in (False, True)
+    }
+    assert keys == {"sam:0:longest-side-1:fp32-blocked", "sam:0:longest-side-1:bf16-blocked"}
 
 
 @pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, [1, 2]])
