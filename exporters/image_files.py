@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+import numpy as np
 
 from exporters.files import write_bytes
 from segstudio.errors import MediaError, UsageError
 from segstudio.tasks import Problem
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from segstudio.client import Client
@@ -95,7 +96,7 @@ class ImageFiles:
 
     def place(
         self, mode: ImagesMode, task_id: int, reference: str, folder: Path, name: str,
-        size_px: tuple[int, int],
+        size_px: tuple[int, int], as_png: str = "",
     ) -> Placed:  # fmt: skip
         """Copy or link one image into a file set.
 
@@ -109,14 +110,33 @@ class ImageFiles:
             folder: the file set.
             name: the file, relative to the folder; one without an ending gets that of its kind.
             size_px: (height, width) that was annotated.
+            as_png: "rgb" or "grey": the image is written anew as such a PNG, as browsers show it.
         """
         if mode not in ("copy", "link"):
             return Placed("")
         try:
+            _refuse_outside(name)
+            if as_png:
+                return self._convert(as_png, task_id, reference, folder / name, name, size_px)
             return self._place(mode, task_id, reference, folder, name, size_px)
         except MediaError as error:
             message = f"The image of task {task_id} is not in the export: {error}"
             return Placed("", (Problem("image-not-copied", message, task_id),))
+
+    def _convert(
+        self, as_png: str, task_id: int, reference: str, path: Path, name: str,
+        size_px: tuple[int, int],
+    ) -> Placed:  # fmt: skip
+        from exporters.png import grey8_png, rgb_png
+
+        pixels = self.picture(task_id, reference)
+        if as_png == "grey":
+            from PIL import Image
+
+            write_bytes(path, grey8_png(np.asarray(Image.fromarray(pixels).convert("L"))))
+        else:
+            write_bytes(path, rgb_png(pixels))
+        return Placed(name, tuple(_size_doubt(pixels.shape[:2], task_id, size_px)))
 
     def _place(
         self, mode: ImagesMode, task_id: int, reference: str, folder: Path, name: str,
@@ -124,16 +144,13 @@ class ImageFiles:
     ) -> Placed:  # fmt: skip
         from segstudio.media import image_bytes, local_file
 
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise MediaError(f"the format names the file {name!r}, which is outside its folder.")
         source = local_file(reference, self.client, self.roots) if mode == "link" else None
         if source is not None:
             with source.open("rb") as file:
                 content = file.read(_HEADER_BYTES)
         else:
             content = image_bytes(reference, self.client, self.roots, task_id=task_id)
-        if not path.suffix:
+        if not PurePosixPath(name).suffix:
             name += _ending_of(content)
         if source is None or not _link(source, folder / name):
             write_bytes(folder / name, content if source is None else source.read_bytes())
@@ -169,13 +186,7 @@ def _doubts(content: bytes, task_id: int, size_px: tuple[int, int]) -> Sequence[
         found_px, orientation = image_size_px(content), exif_orientation(content)
     except MediaError:  # no picture that can be opened here (DICOM, say), or only its beginning
         return ()
-    problems: list[Any] = []
-    if found_px != size_px:
-        message = (
-            f"The image of task {task_id} has {found_px[1]} x {found_px[0]} pixels, but was "
-            f"annotated at {size_px[1]} x {size_px[0]}: it was exchanged or scaled since."
-        )
-        problems.append(Problem("image-of-other-size", message, task_id))
+    problems = _size_doubt(found_px, task_id, size_px)
     if orientation != 1:
         message = (
             f"The image of task {task_id} is stored turned (EXIF orientation {orientation}). The "
@@ -183,3 +194,19 @@ def _doubts(content: bytes, task_id: int, size_px: tuple[int, int]) -> Sequence[
         )
         problems.append(Problem("image-turned-by-exif", message, task_id))
     return problems
+
+
+def _refuse_outside(name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise MediaError(f"the format names the file {name!r}, which is outside its folder.")
+
+
+def _size_doubt(found_px: tuple[int, ...], task_id: int, size_px: tuple[int, int]) -> list[Problem]:
+    if found_px == size_px:
+        return []
+    message = (
+        f"The image of task {task_id} has {found_px[1]} x {found_px[0]} pixels, but was "
+        f"annotated at {size_px[1]} x {size_px[0]}: it was exchanged or scaled since."
+    )
+    return [Problem("image-of-other-size", message, task_id)]

@@ -62,7 +62,8 @@ def image_record(image: AnnotatedImage, files: Iterable[str], **more: Any) -> di
             before it takes over a finished image.
         more: whatever the format's `finish` needs. `losses`, a dict of counts, is added to the
             card's loss report; `image_file` is where the format wants the image itself, relative
-            to the export's folder (default `images/<file_name>`), should it be copied or linked.
+            to the export's folder (default `images/<file_name>`), should it be copied or linked;
+            with `image_as_png`, "rgb" or "grey", it is written anew as such a PNG.
 
     Returns:
         The record; `answers` holds the answers about the image as a whole, where there are any.

@@ -267,6 +267,7 @@ class _Run:
             work.out_dir / outcome["folder"],
             record.get("image_file") or f"images/{record['file_name']}",
             (image.height_px, image.width_px),
+            record.get("image_as_png", ""),
         )
 
     def _take(

@@ -39,7 +39,7 @@ class SemanticPngExporter:
             content = indexed_png(scene.label_map(np.uint8), _palette(context.taxonomy))
         file = f"masks/{image.file_stem}.png"
         write_bytes(context.out_dir / file, content)
-        return image_record(image, [file], losses=_losses(scene, context.taxonomy))
+        return image_record(image, [file], losses=label_map_losses(scene, context.taxonomy))
 
     def finish(self, records: Iterable[dict[str, Any]], context: ExportContext) -> None:
         """Write the colour maps."""
@@ -119,7 +119,7 @@ def _mmsegmentation(taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
-def _losses(scene: Scene, taxonomy: Taxonomy) -> dict[str, int]:
+def label_map_losses(scene: Scene, taxonomy: Taxonomy) -> dict[str, int]:
     """Count what a label map cannot hold: which object a pixel belongs to, and attributes."""
     things = [
         segment.class_id for segment in scene.segments if taxonomy.by_id[segment.class_id].is_thing
