@@ -12,6 +12,7 @@ a sequence at a time.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final
@@ -42,6 +43,7 @@ _TRACK_NAMES: Final = ("track_id", "trackid", "track", "object_id", "instance_id
 _HELD: Final = {*_TRACK_NAMES, *CROWD}
 _NOT_IN_NAME: Final = re.compile(r"[^\w.-]+")
 _MOST_NAME_CHARS: Final = 100
+_FRAMES_AT_ONCE: Final = 2000
 
 
 class KittiStepExporter:
@@ -116,11 +118,9 @@ class KittiStepExporter:
         Raises:
             SegstudioError: two tasks are one frame, or a sequence has more tracks than 16 bits.
         """
-        places = {(record["split"], record["sequence"]) for record in records}
         matches = context.options.get("tracks", "match") == "match"
         listed = []
-        for split, sequence in sorted(places):
-            frames = _frames(records, split, sequence)
+        for split, sequence, frames in _sequences(records):
             objects = [list(_objects(frame)) for frame in frames]
             tracks = link_tracks(objects, matches=matches)
             folder = context.out_dir / "panoptic_maps" / split / sequence
@@ -182,14 +182,31 @@ def _given_track(attributes: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _frames(
-    records: Iterable[Mapping[str, Any]], split: str, sequence: str
-) -> list[Mapping[str, Any]]:
-    """Return the frames of one sequence in their order."""
-    frames = sorted(
-        (one for one in records if (one["split"], one["sequence"]) == (split, sequence)),
-        key=lambda one: int(one["frame"]),
-    )
+def _sequences(
+    records: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
+    """Yield split, name and frames in order of each sequence, sorted by split and name.
+
+    The records are read several times, so that no more than one sequence, or `_FRAMES_AT_ONCE`
+    frames of short ones, is in memory.
+    """
+    sizes = Counter((record["split"], record["sequence"]) for record in records)
+    batches: list[list[tuple[str, str]]] = [[]]
+    for place in sorted(sizes):
+        if batches[-1] and sum(sizes[one] for one in [*batches[-1], place]) > _FRAMES_AT_ONCE:
+            batches.append([])
+        batches[-1].append(place)
+    for batch in batches:
+        found: dict[tuple[str, str], list[Mapping[str, Any]]] = {place: [] for place in batch}
+        for record in records:
+            if (place := (record["split"], record["sequence"])) in found:
+                found[place].append(record)
+        for (split, sequence), frames in found.items():
+            yield split, sequence, _in_order(frames, sequence)
+
+
+def _in_order(frames: list[Mapping[str, Any]], sequence: str) -> list[Mapping[str, Any]]:
+    frames = sorted(frames, key=lambda one: int(one["frame"]))
     for one, other in pairwise(frames):
         if one["frame"] == other["frame"]:
             raise SegstudioError(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exporters import kitti_step
 from segstudio import brush_rle
 from segstudio.errors import SegstudioError, UsageError
 from segstudio.taxonomy import SegmentClass, Taxonomy
@@ -125,6 +126,21 @@ def test_sequences_are_folders_with_safe_names_and_empty_frames_are_kept(tmp_pat
     ]  # fmt: skip
     semantic, instance = read(out, 0, "c")
     assert semantic.tolist() == [[255] * 6] * 4 and not instance.any()
+
+
+def test_sequences_do_not_mix_however_many_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (48, 64)
+    tasks = [
+        {**frame(at, brush("r", "car", box(at, n, at + 9, n + 9, shape)), video=f"v{n}"),
+         "id": 10 * n + at + 1}
+        for n in range(4) for at in (1, 0)
+    ]  # fmt: skip
+    whole = tree(export(tmp_path / "whole", *tasks) / "panoptic_maps")
+    monkeypatch.setattr(kitti_step, "_FRAMES_AT_ONCE", 3)
+    assert tree(export(tmp_path / "parts", *tasks) / "panoptic_maps") == whole
+    assert len(whole) == 8
 
 
 def test_a_class_without_train_id_becomes_void_and_is_counted(tmp_path: Path) -> None:
