@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -136,9 +137,12 @@ class Editor:
         assert stored.value.status == 201, stored.value.text()
 
     def show_submitted(self, project_id: int, task_id: int) -> None:
-        """Opens the task again and waits until the page shows the annotation stored for it."""
+        """Opens the task again and waits until the page shows what is stored for it.
+
+        Where the page had kept a draft while it was submitted, it shows the draft beside it.
+        """
         self.page.goto(f"{self._url}/projects/{project_id}/data?task={task_id}")
-        self.page.get_by_test_id("bottombar-update-button").wait_for()
+        self.page.get_by_test_id(re.compile("^bottombar-(update|submit)-button$")).wait_for()
         self._wait_until_decoded()
 
     def colour_at(self, point_px: tuple[int, int], size_px: tuple[int, int]) -> Any:
