@@ -34,6 +34,11 @@ __all__ = [
 ]
 
 PAD, NEGATIVE, POSITIVE, CORNER_LOW, CORNER_HIGH = -1, 0, 1, 2, 3
+# How deep inside an object first clicks lie: anywhere (0) to its innermost point (1), which is
+# where evaluation clicks.
+CLICK_DEPTHS = (0.0, 0.4, 0.7, 1.0, 1.0)
+# Squared errors of scores are small beside the masks' losses; so much they count.
+SCORE_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def batch_of(
             size = (mask_side_px, mask_side_px)
             targets.append(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA))
             if rng.random() < click_share:
-                at = _inner_point(rng, mask, rng.choice([0.0, 0.3, 0.6]))
+                at = _inner_point(rng, mask, rng.choice(CLICK_DEPTHS))
                 points.append([at, (0.0, 0.0)])
                 point_labels.append([POSITIVE, PAD])
             else:
@@ -291,19 +296,19 @@ def losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """SAM's loss: (mean loss, chosen logits (n, 1, h, w) to refine, their IoU (n)).
 
-    A lone click (`ambiguous`) trains the best of the three masks and, half as much, the single
-    one; any other prompt trains the single mask first. The scores learn the IoU of all four.
+    A lone click (`ambiguous`) trains the best of the three masks, the one of them that the scores
+    choose (what a user gets) and, half as much, the single one; any other prompt trains the single
+    mask first. The scores learn the IoU of all four.
     """
     per_mask = _mask_loss(logits, targets[:, None], balance)
-    three = per_mask[:, 1:]
-    best = three.min(dim=1).values * 0.95 + three.mean(dim=1) * 0.05
-    single = per_mask[:, 0]
+    three, single = per_mask[:, 1:], per_mask[:, 0]
+    rows = torch.arange(len(scores))
+    favourite = scores[:, 1:].detach().argmax(dim=1)
+    best = 0.6 * three.min(dim=1).values + 0.35 * three[rows, favourite] + 0.05 * three.mean(dim=1)
     mask_loss = torch.where(ambiguous, best + 0.5 * single, single + 0.25 * best)
     with torch.no_grad():
         iou = mask_iou(logits, targets[:, None])
-        pick = torch.where(ambiguous, 1 + scores[:, 1:].argmax(dim=1), torch.zeros_like(iou[:, 0]))
-        pick = pick.long()
+        pick = torch.where(ambiguous, 1 + favourite, torch.zeros_like(favourite))
     score_loss = functional.mse_loss(scores, iou, reduction="none").mean(dim=1)
-    rows = torch.arange(len(pick))
     chosen = logits[rows, pick].detach()[:, None]
-    return (mask_loss + score_loss).mean(), chosen, iou[rows, pick]
+    return (mask_loss + SCORE_WEIGHT * score_loss).mean(), chosen, iou[rows, pick]

@@ -17,13 +17,21 @@ __all__ = ["Muon", "split_parameters"]
 
 
 def _orthogonal(stack: Tensor, iterations: int = 5) -> Tensor:
-    """Nearest orthogonal matrices by Newton-Schulz; (n, rows, columns), rows <= columns."""
+    """Nearest orthogonal matrices by Newton-Schulz; (n, rows, columns), rows <= columns.
+
+    A step multiplies by a polynomial of the Gram matrix from the left; all of them commute, so they
+    are gathered on the small square side and the long side is touched twice instead of ten times.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = stack / (stack.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    gram = x @ x.mT
+    factor = torch.eye(x.shape[1], dtype=x.dtype)
     for _ in range(iterations):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x
+        step = torch.baddbmm(b * gram, gram, gram, alpha=c)
+        step.diagonal(dim1=-2, dim2=-1).add_(a)
+        factor = step @ factor
+        gram = step @ gram @ step
+    return factor @ x
 
 
 class Muon(torch.optim.Optimizer):

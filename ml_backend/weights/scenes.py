@@ -23,12 +23,12 @@ HELD_OUT_SEED = 1_000_000_000
 # A smaller visible rest of an object becomes background: nobody could click on it.
 MIN_OBJECT_PX = 60
 # So does what others hide nearly whole.
-MIN_VISIBLE_SHARE = 0.3
+MIN_VISIBLE_SHARE = 0.5
 KINDS = {
-    "coins": 0.22,
-    "scatter": 0.30,
-    "organs": 0.12,
-    "fields": 0.10,
+    "coins": 0.20,
+    "scatter": 0.36,
+    "organs": 0.10,
+    "fields": 0.08,
     "shelf": 0.10,
     "few": 0.16,
 }
@@ -112,14 +112,14 @@ def _shadow(rng: np.random.Generator, size_px: float) -> tuple[float, float, flo
     if rng.random() < 0.5:
         return None
     dx, dy = rng.normal(0, 0.12 * size_px + 1, 2)
-    return float(dx), float(dy), float(rng.uniform(0.6, 1 + 0.12 * size_px)), rng.uniform(0.1, 0.7)
+    return float(dx), float(dy), float(rng.uniform(0.6, 1 + 0.12 * size_px)), rng.uniform(0.1, 0.5)
 
 
 def _ground(rng: np.random.Generator, height_px: int, width_px: int) -> tuple[_Canvas, Image]:
     """A background and its mean colour: one surface, or several with ragged borders (clutter)."""
     base = random_colour(rng)
-    rgb = surface(rng, height_px, width_px, rng.uniform(0, 0.5), base)
-    if rng.random() < 0.1:
+    rgb = surface(rng, height_px, width_px, rng.uniform(0, 0.35), base)
+    if rng.random() < 0.05:
         for _ in range(rng.integers(1, 3)):
             field = noise_field(rng, height_px, width_px)
             edge = np.clip((field - rng.uniform(0.4, 0.65)) / rng.uniform(0.01, 0.1), 0, 1)
@@ -133,33 +133,39 @@ def _lighting(rng: np.random.Generator, height_px: int, width_px: int) -> Image:
     """Slowly varying light over the whole picture, around 1."""
     small = rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     smooth = cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(np.clip(1 + 0.6 * rng.beta(1, 2) * smooth, 0.25, 2.0), np.float32)
+    return np.asarray(np.clip(1 + 0.4 * rng.beta(1, 2) * smooth, 0.25, 2.0), np.float32)
 
 
 def _object_colour(rng: np.random.Generator, ground: Image) -> Image:
     """A colour for an object: mostly free, sometimes near the ground's (low contrast)."""
-    if rng.random() < 0.8:
-        for _ in range(6):
-            colour = random_colour(rng)
-            # Camouflage teaches little: some channel must tell the object from the ground.
-            if float(np.abs(colour - ground).max()) > 0.25:
-                break
-        return colour
-    step = rng.uniform(0.18, 0.4) * rng.choice([-1, 1])
+    if rng.random() < 0.92:
+        tries = [random_colour(rng) for _ in range(6)]
+        # Camouflage teaches little: some channel must tell the object from the ground.
+        clear = (colour for colour in tries if float(np.abs(colour - ground).max()) > 0.35)
+        return next(clear, max(tries, key=lambda colour: float(np.abs(colour - ground).max())))
+    step = rng.uniform(0.22, 0.4) * _side(rng, ground)
     return np.asarray(np.clip(ground + step + rng.normal(0, 0.05, 3), 0.02, 0.98), np.float32)
+
+
+def _side(rng: np.random.Generator, colour: Image) -> float:
+    """Lighter (1) or darker (-1) than `colour`: by chance, but never towards the nearer end."""
+    mean = float(colour.mean())
+    if 0.4 < mean < 0.6:
+        return float(rng.choice([-1, 1]))
+    return 1.0 if mean < 0.5 else -1.0
 
 
 def _coins(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     """Many like objects on one ground, in rough rows or strewn: coins, cells, pills, fruit."""
     canvas, ground = _ground(rng, height_px, width_px)
-    like = rng.random() < 0.75
+    like = rng.random() < 0.65
     style = _object_colour(rng, ground)
     kind = "disc" if rng.random() < 0.7 else str(rng.choice(["blob", "box", "polygon", "ring"]))
     side = min(height_px, width_px)
     radius_px = side * rng.uniform(0.035, 0.13)
-    pitch_px = 2 * radius_px * rng.uniform(0.95, 1.9)
+    pitch_px = 2 * radius_px * rng.uniform(1.05, 1.9)
     engraved = rng.random() < 0.7
-    contrast = rng.uniform(0, 0.7)
+    contrast = rng.uniform(0, 0.35)
     shadow = _shadow(rng, radius_px)
     if rng.random() < 0.6:
         rows = np.arange(pitch_px * 0.6, height_px, pitch_px)
@@ -173,7 +179,7 @@ def _coins(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     spread = rng.uniform(0, 0.35)
     for x, y in spots[:60]:
         size_px = radius_px * (1 + spread * rng.uniform(-1, 1))
-        colour = style * rng.uniform(0.75, 1.25) if like else _object_colour(rng, ground)
+        colour = style * rng.uniform(0.85, 1.15) if like else _object_colour(rng, ground)
         canvas.paint(
             rng,
             outline(rng, kind, size_px),
@@ -190,7 +196,7 @@ def _scatter(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas
     """Any shapes of any sizes over each other: a desk, a drawer, litter, leaves."""
     canvas, _ = _ground(rng, height_px, width_px)
     side = min(height_px, width_px)
-    for _ in range(int(rng.integers(2, 14))):
+    for _ in range(int(rng.integers(2, 10))):
         size_px = side * 0.35 * 2.0 ** -rng.uniform(0, 2.8)
         centre = (rng.uniform(0, width_px), rng.uniform(0, height_px))
         canvas.paint(
@@ -198,8 +204,8 @@ def _scatter(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas
             outline(rng, str(rng.choice(OUTLINES)), size_px),
             centre,
             _object_colour(rng, canvas.colour_at(centre)),
-            rng.uniform(0, 0.6),
-            relief_px=size_px if rng.random() < 0.25 else 0.0,
+            rng.uniform(0, 0.3),
+            relief_px=size_px if rng.random() < 0.2 else 0.0,
             shadow=_shadow(rng, size_px),
         )
     return canvas
@@ -218,24 +224,25 @@ def _organs(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
             width_px * (0.5 if bodies == 1 else rng.uniform(0.15, 0.85)) + rng.normal(0, 5),
             height_px * (0.5 if bodies == 1 else rng.uniform(0.15, 0.85)) + rng.normal(0, 5),
         )
-        flesh = random_colour(rng)
-        canvas.paint(rng, outline(rng, "blob", size_px), centre, flesh, rng.uniform(0, 0.4))
-        for _ in range(int(rng.integers(1, 8 if bodies < 3 else 2))):
+        flesh = _object_colour(rng, canvas.colour_at(centre))
+        canvas.paint(rng, outline(rng, "blob", size_px), centre, flesh, rng.uniform(0, 0.3))
+        for _ in range(int(rng.integers(1, 6 if bodies < 3 else 2))):
             organ_px = size_px * rng.uniform(0.12, 0.45)
             away = rng.uniform(0, 0.6) * size_px
             angle = rng.uniform(0, 2 * np.pi)
             place = (centre[0] + away * np.cos(angle), centre[1] + 0.8 * away * np.sin(angle))
-            step = rng.uniform(0.15, 0.4) * rng.choice([-1, 1])
+            step = rng.uniform(0.22, 0.45) * _side(rng, flesh)
             colour = np.asarray(np.clip(flesh + step + rng.normal(0, 0.03, 3), 0, 1), np.float32)
             kind = str(rng.choice(["blob", "disc", "rod"], p=[0.6, 0.25, 0.15]))
-            canvas.paint(rng, outline(rng, kind, organ_px), place, colour, rng.uniform(0, 0.4))
+            canvas.paint(rng, outline(rng, kind, organ_px), place, colour, rng.uniform(0, 0.3))
     return canvas
 
 
 def _fields(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     """A plane cut into plots, each an object: farmland, roofs, floors; roads may part them."""
-    canvas, _ = _ground(rng, height_px, width_px)
-    n = int(rng.integers(3, 16))
+    canvas, ground = _ground(rng, height_px, width_px)
+    crops = [ground]
+    n = int(rng.integers(3, 11))
     seeds = rng.uniform(0, 1, (n, 2)) * [width_px, height_px]
     y, x = np.mgrid[0:height_px, 0:width_px].astype(np.float32)
     bend_px = rng.uniform(0, 25) if rng.random() < 0.5 else 0.0
@@ -251,7 +258,10 @@ def _fields(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
             plot = (cv2.distanceTransform(plot, cv2.DIST_L2, 3) > road_px).astype(np.uint8)
         if plot.sum() < MIN_OBJECT_PX or rng.random() < 0.08:
             continue
-        skin = surface(rng, height_px, width_px, rng.uniform(0, 0.6))
+        tries = [random_colour(rng) for _ in range(5)]
+        base = max(tries, key=lambda colour: min(np.abs(colour - c).max() for c in crops))
+        crops.append(base)
+        skin = surface(rng, height_px, width_px, rng.uniform(0, 0.35), base)
         alpha = cv2.GaussianBlur(plot.astype(np.float32), (0, 0), 0.6)[..., None]
         canvas.rgb[:] = canvas.rgb * (1 - alpha) + skin * alpha
         canvas.count += 1
@@ -263,9 +273,9 @@ def _fields(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
 def _shelf(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     """Rows of boxes side by side, alike or not: shelves, books, windows, parked cars."""
     canvas, ground = _ground(rng, height_px, width_px)
-    style = random_colour(rng)
-    like = rng.random() < 0.5
-    contrast = rng.uniform(0, 0.7)
+    style = _object_colour(rng, ground)
+    like = rng.random() < 0.35
+    contrast = rng.uniform(0, 0.35)
     power = float(rng.choice([4.0, 10.0, 60.0]))
     top = rng.uniform(0, 0.1) * height_px
     rows = int(rng.integers(1, 6))
@@ -298,29 +308,32 @@ def _few(rng: np.random.Generator, height_px: int, width_px: int) -> _Canvas:
     """One to four large objects made of differing parts on clutter: animals, cars, people."""
     canvas, _ = _ground(rng, height_px, width_px)
     side = min(height_px, width_px)
-    for _ in range(int(rng.integers(0, 8))):
-        size_px = side * rng.uniform(0.03, 0.15)
+    for _ in range(int(rng.integers(0, 5))):
+        size_px = side * rng.uniform(0.03, 0.12)
         place = (rng.uniform(0, width_px), rng.uniform(0, height_px))
         kind = str(rng.choice(OUTLINES))
-        canvas.paint(rng, outline(rng, kind, size_px), place, random_colour(rng), 0.5)
-    for _ in range(int(rng.integers(1, 5))):
-        size_px = side * rng.uniform(0.18, 0.5)
+        canvas.paint(rng, outline(rng, kind, size_px), place, random_colour(rng), 0.3)
+    for _ in range(int(rng.integers(1, 4))):
+        size_px = side * rng.uniform(0.15, 0.36)
         centre = (width_px * rng.uniform(0.15, 0.85), height_px * rng.uniform(0.15, 0.85))
         kind = str(rng.choice(["compound", "blob", "branch", "box", "disc"]))
         shape = outline(rng, kind, size_px)
         colour = _object_colour(rng, canvas.colour_at(centre))
-        contrast = rng.uniform(0.0, 0.7)
+        contrast = rng.uniform(0.0, 0.3)
         canvas.paint(rng, shape, centre, colour, contrast, shadow=_shadow(rng, size_px))
         whole, number = canvas.labels == canvas.count, canvas.count
         # Parts belong to the object and never leave it: eyes, windows, stripes, handles.
-        for _ in range(int(rng.integers(0, 4))):
+        for _ in range(int(rng.integers(0, 3))):
             before = canvas.rgb.copy()
             part_px = size_px * rng.uniform(0.08, 0.22)
             spot = rng.normal(0, 0.35 * size_px, 2)
             place = (centre[0] + float(spot[0]), centre[1] + float(spot[1]))
             kind = str(rng.choice(["disc", "box", "blob", "rod"]))
             old = canvas.labels.copy()
-            canvas.paint(rng, outline(rng, kind, part_px), place, random_colour(rng), 0.4)
+            tint = np.asarray(
+                colour + rng.uniform(0.2, 0.7) * (random_colour(rng) - colour), np.float32
+            )
+            canvas.paint(rng, outline(rng, kind, part_px), place, tint, 0.3)
             canvas.rgb[~whole] = before[~whole]
             canvas.labels, canvas.count = old, number
             del canvas.painted_px[number + 1 :]
@@ -334,24 +347,24 @@ def _photographed(rng: np.random.Generator, rgb: Image) -> NDArray[np.uint8]:
     if rng.random() < 0.5:
         out = out * _lighting(rng, height_px, width_px)[..., None]
     if rng.random() < 0.6:
-        blur_px = float(rng.uniform(0.3, 1.3))
+        blur_px = float(rng.uniform(0.3, 1.1))
         out = np.asarray(cv2.GaussianBlur(out, (0, 0), blur_px), np.float32)
     # Cameras expose for the scene: few pictures stay wholly dark.
-    bright = float(np.percentile(out, 98))
+    bright = float(np.percentile(out[::3, ::3], 98))
     out = out * max(1.0, rng.uniform(0.3, 1.0) / max(bright, 0.02))
     out = np.clip(out, 0, 1) ** rng.uniform(0.6, 1.5)
-    if rng.random() < 0.3:
-        low = rng.uniform(0, 0.4)
-        out = low + out * rng.uniform(0.35, 1 - low)
+    if rng.random() < 0.2:
+        low = rng.uniform(0, 0.3)
+        out = low + out * rng.uniform(0.5, 1 - low)
     if rng.random() < 0.35:
-        weights = rng.dirichlet([3, 5, 2])
+        weights = rng.dirichlet([3, 5, 2]).astype(np.float32)
         out = np.repeat((out @ weights)[..., None], 3, axis=2)
-        grain = rng.standard_normal((height_px, width_px, 1))
+        grain = rng.standard_normal((height_px, width_px, 1), np.float32)
     else:
         out = out * (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
-        grain = rng.standard_normal((height_px, width_px, 3))
+        grain = rng.standard_normal((height_px, width_px, 3), np.float32)
     if rng.random() < 0.7:
-        out = out + grain * rng.uniform(0, 0.035) * (0.4 + out)
+        out = out + grain * rng.uniform(0, 0.03) * (0.4 + out)
     pixels = np.clip(out * 255, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         quality = int(rng.integers(40, 95))

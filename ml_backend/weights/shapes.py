@@ -149,7 +149,7 @@ def relief(rng: np.random.Generator, coverage: Image, radius_px: float) -> Image
     height += rng.uniform(0, 0.6) * noise_field(rng, height_px, width_px)
     blur_px = float(rng.uniform(0.4, 1.0 + radius_px / 40))
     soft = np.asarray(cv2.GaussianBlur(height, (0, 0), blur_px), np.float32)
-    strength = float(rng.uniform(0.05, 0.45))
+    strength = float(rng.uniform(0.05, 0.35))
     shading = emboss(rng, soft, strength)
     if rng.random() < 0.4:
         shading = shading + np.asarray((soft - soft.mean()) * rng.uniform(-0.2, 0.2), np.float32)

@@ -127,9 +127,9 @@ def surface(
             soft = rng.uniform(0.02, 0.2)
             field = noise_field(rng, height_px, width_px)
             pattern = np.clip((field - threshold) / soft + 0.5, 0, 1)
-        if rng.random() < 0.8:
+        if rng.random() < 0.9:
             # The same hue, lighter or darker: most real surfaces vary in brightness first.
-            other = np.clip(base * rng.uniform(0.3, 1.9), 0, 1)
+            other = np.clip(base * rng.uniform(0.4, 1.7), 0, 1)
         else:
             other = random_colour(rng)
         amount = contrast * rng.beta(1.3, 1.6)

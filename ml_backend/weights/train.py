@@ -23,6 +23,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -30,7 +31,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from ml_backend.engines.tiny_sam import build_tiny_sam, save_tiny_sam
+from ml_backend.engines.tiny_sam import build_tiny_sam, load_tiny_sam, save_tiny_sam
 from ml_backend.weights.learning import (
     Example,
     augment,
@@ -63,14 +64,15 @@ class Recipe:
     crop_images: int = 4
     whole_images: int = 2
     prompts: int = 5
-    first_scenes: int = 200
-    many_scenes: int = 800
+    first_scenes: int = 50
+    many_scenes: int = 100
     most_scenes: int = 4000
     matrix_rate: float = 2e-3
     other_rate: float = 1e-3
     warm_up_steps: int = 100
     ema: float = 0.998
     save_minutes: float = 5.0
+    start: Path | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -204,12 +206,14 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def worker(rank: int, recipe: Recipe, meeting: str) -> None:
     """The training loop of one process; worker 0 also validates, logs and saves."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    torch.set_flush_denormal(True)
     torch.manual_seed(recipe.seed)
     if recipe.workers > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{meeting}", rank=rank, world_size=recipe.workers
         )
-    sam = build_tiny_sam().train()
+    sam = (build_tiny_sam() if recipe.start is None else load_tiny_sam(recipe.start)).train()
     smooth = copy.deepcopy(sam).eval()
     matrices, rest = split_parameters(sam)
     optimizers = (
@@ -269,15 +273,16 @@ def worker(rank: int, recipe: Recipe, meeting: str) -> None:
             optimizer.zero_grad()
         rng = np.random.default_rng([recipe.seed, rank, step])
         shared = np.random.default_rng([recipe.seed, step])
-        if step % 2 == 0 or len(pool.scenes) < recipe.many_scenes:
+        if step % 4 == 0 or len(pool.scenes) < recipe.many_scenes:
             pool.grow()
-        balance = max(0.0, 1 - progress / 0.3)
+        # Weights to start from have the balanced loss behind them.
+        balance = max(0.0, 1 - progress / 0.3) if recipe.start is None else 0.0
         if progress < recipe.crop_share:
             examples = pool.examples(rng, recipe.crop_images, side_px // 2, 0.3)
             rounds = (0.6, 0.25, 0.15)
         else:
             examples = pool.examples(rng, recipe.whole_images, side_px, 0.5)
-            rounds = (0.45, 0.3, 0.25)
+            rounds = (0.55, 0.27, 0.18)
         loss, iou = learn(sam, recipe, rng, shared, examples, balance, rounds)
         average_gradients(sam, recipe.workers)
         torch.nn.utils.clip_grad_norm_(rest, 1.0)
@@ -326,8 +331,39 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument(
+        "--start", type=Path, help="weights to start from instead of random ones (new schedule)"
+    )
+    parser.add_argument(
+        "--crops",
+        type=float,
+        default=0.65,
+        help="share of the time on quarter-size parts before whole canvases (default 0.65)",
+    )
+    parser.add_argument(
+        "--save-minutes",
+        type=float,
+        default=5.0,
+        help="validate and save so often; validation takes its share of the time (default 5)",
+    )
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="multiplies both peak learning rates (default 1)"
+    )
     options = parser.parse_args()
-    recipe = Recipe(options.out, options.minutes, options.steps, options.seed, options.workers)
+    if options.start is not None and not options.start.is_file():
+        parser.error(f"There is no weights file {options.start} to start from.")
+    recipe = Recipe(
+        options.out,
+        options.minutes,
+        options.steps,
+        options.seed,
+        options.workers,
+        crop_share=options.crops,
+        save_minutes=options.save_minutes,
+        matrix_rate=2e-3 * options.rate,
+        other_rate=1e-3 * options.rate,
+        start=options.start,
+    )
     recipe.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder) / "meeting")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ pytest.importorskip("segment_anything")
 import torch
 
 from ml_backend.engines.tiny_sam import build_tiny_sam
+from ml_backend.weights.evaluate import innermost_point
 from ml_backend.weights.learning import (
     augment,
     batch_of,
@@ -22,6 +25,7 @@ from ml_backend.weights.learning import (
 )
 from ml_backend.weights.muon import Muon, split_parameters
 from ml_backend.weights.scenes import Scene, make_scene
+from ml_backend.weights.train import main
 
 
 def square_scene() -> Scene:
@@ -121,3 +125,36 @@ def test_muon_takes_linear_weights_and_lowers_a_quadratic() -> None:
         optimizer.step()
         values.append(loss.item())
     assert values[-1] < 0.3 * values[0]
+
+
+def test_a_start_from_a_file_that_is_not_there_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent.safetensors"
+    arguments = ["train", "--out", str(tmp_path / "out.safetensors"), "--start", str(absent)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit):
+        main()
+    assert f"There is no weights file {absent} to start from." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("favourite", [1, 3])
+def test_a_lone_click_trains_the_mask_that_the_scores_choose(favourite: int) -> None:
+    targets = torch.zeros(1, 8, 8)
+    targets[:, 2:6, 2:6] = 1
+    logits = torch.zeros(1, 4, 8, 8, requires_grad=True)
+    scores = torch.zeros(1, 4)
+    scores[0, favourite] = 1.0
+    loss, _, _ = losses(logits, scores, targets, torch.tensor([True]), 0.0)
+    loss.backward()
+    assert logits.grad is not None
+    strength = logits.grad.abs().sum(dim=(-2, -1))[0]
+    # Masks 1 and 3 are alike but for their scores; 2 is neither first nor favourite.
+    assert strength[favourite] > 5 * strength[2] > 0
+
+
+def test_the_evaluation_clicks_where_the_object_is_thickest() -> None:
+    mask = np.zeros((9, 12), bool)
+    mask[1:6, 1:6] = True
+    mask[3, 6:11] = True
+    assert innermost_point(mask) == (3.0, 3.0)
