@@ -69,7 +69,7 @@ def image_deviations(annotators: Sequence[int], drawings: Sequence[Drawing]) -> 
     """Compare the objects of an image; one drawing an annotator, at least two of them."""
     names = sorted({one.class_name for drawing in drawings for one in drawing.objects})
     matches = {
-        (i, j): _match(drawings[i], drawings[j], names)
+        (i, j): match_drawings(drawings[i], drawings[j])
         for i in range(len(drawings))
         for j in range(len(drawings))
         if i != j
@@ -102,7 +102,9 @@ def confirmed(values: Sequence[float]) -> float:
     return 0.0
 
 
-def _match(a: Drawing, b: Drawing, names: Sequence[str]) -> MatchResult:
+def match_drawings(a: Drawing, b: Drawing) -> MatchResult:
+    """Match the objects of two drawings, see `match_instances`."""
+    names = sorted({one.class_name for drawing in (a, b) for one in drawing.objects})
     runs_a, runs_b = (labelled_runs([one.mask.runs for one in side.objects]) for side in (a, b))
     shared = intersections(runs_a, runs_b)
     iou = pairwise_iou(shared[: len(a.objects), : len(b.objects)], runs_a.areas_px, runs_b.areas_px)

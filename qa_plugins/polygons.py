@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qa_plugins.drawing import Place, draw
+from qa_plugins.drawing import DrawnObject, Place, draw
 from qa_plugins.metrics.polygon_fit import box_iou, polygon_ious
 from segstudio.errors import UsageError
 from segstudio.images import image_size, regions_by_image
@@ -59,7 +60,7 @@ class PolygonsCheck:
         for annotation in task.annotations:
             if annotation.was_cancelled:
                 continue
-            found = []
+            found: list[DrawnObject] = []
             for regions in regions_by_image(annotation).values():
                 size_px = image_size(regions)
                 if size_px is None:
@@ -176,7 +177,7 @@ def _class_summary(
     }
 
 
-def _spread(values: np.ndarray, enough: float) -> dict[str, float]:
+def _spread(values: NDArray[np.float64], enough: float) -> dict[str, float]:
     return {
         "median": float(np.median(values)),
         "worst_tenth": float(np.percentile(values, _TENTH)),

@@ -59,6 +59,46 @@ def compare_outlines(a: Mask, b: Mask) -> OutlineComparison:
     )
 
 
+def mean_outline_distance_px(a: Mask, b: Mask) -> float | None:
+    """Return how far two outlines lie apart on average: the mean symmetric surface distance.
+
+    From every inner outline pixel of each mask to the nearest one of the other, Euclidean, both
+    ways pooled; outline pixels at the border of the image are nobody's. None where one has none.
+    The definition is that of DeepMind's surface-distance and of MONAI, in pixels.
+
+    >>> disc = np.hypot(*(np.mgrid[:99, :99] - 49.0))
+    >>> wide, small = Mask.from_dense(disc < 33), Mask.from_dense(disc < 30)
+    >>> round(mean_outline_distance_px(wide, small), 1)
+    3.0
+    """
+    from scipy import ndimage
+
+    if a.is_empty or b.is_empty:
+        return None
+    x, y, right, bottom = _common_box(a, b)
+    edges = []
+    for mask in (a, b):
+        dense = mask.to_dense()
+        edge = dense & ~ndimage.binary_erosion(dense, border_value=1)
+        edges.append(edge[y:bottom, x:right])
+    if not (edges[0].any() and edges[1].any()):
+        return None
+    there = ndimage.distance_transform_edt(~edges[1])[edges[0]]
+    back = ndimage.distance_transform_edt(~edges[0])[edges[1]]
+    return float(np.concatenate([there, back]).mean())
+
+
+def _common_box(a: Mask, b: Mask) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) around two masks."""
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in (a.bbox, b.bbox)]
+    return (
+        min(box[0] for box in boxes),
+        min(box[1] for box in boxes),
+        max(box[2] for box in boxes),
+        max(box[3] for box in boxes),
+    )
+
+
 def outline_length_px(mask: Mask) -> float:
     """Return the length of a mask's outlines, holes included; 0 for an empty or a full mask.
 

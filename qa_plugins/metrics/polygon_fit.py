@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segstudio.masks import Mask, iou
 from segstudio.polygons import Ring, mask_polygons
@@ -63,10 +64,10 @@ def box_iou(mask: Mask) -> float:
     if mask.is_empty:
         raise ValueError("An empty mask has no box.")
     _, _, width_px, height_px = mask.bbox
-    return mask.area_px / (width_px * height_px)
+    return float(mask.area_px / (width_px * height_px))
 
 
-def thinning_order(ring: Ring) -> np.ndarray:
+def thinning_order(ring: Ring) -> NDArray[np.int64]:
     """Return the points of a ring in the order in which they are given up, the last ones kept.
 
     A point's area is never counted below that of one given up before it, as in the paper.
@@ -78,7 +79,7 @@ def thinning_order(ring: Ring) -> np.ndarray:
 
     def spanned(at: int) -> float:
         (ax, ay), (bx, by), (cx, cy) = points[before[at]], points[at], points[after[at]]
-        return abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay))
+        return float(abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)))
 
     areas = [spanned(at) for at in range(count)]
     queue = [(area, at) for at, area in enumerate(areas)]

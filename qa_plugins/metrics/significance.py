@@ -79,6 +79,23 @@ def lot_test(hits: int, cases: int, expected: float) -> float:
     return float(stats.binomtest(hits, cases, expected / cases, alternative="greater").pvalue)
 
 
+def trend_test(values: Sequence[float]) -> float | None:
+    """Return the p-value that values in order of time rise or fall (Kendall's tau, two-sided).
+
+    None for fewer than 8 values, of which no trend can be told.
+
+    >>> trend_test([0.9, 0.89, 0.88, 0.85, 0.86, 0.8, 0.79, 0.75]) < 0.01, trend_test([1.0, 0.0])
+    (True, None)
+    """
+    from scipy import stats
+
+    if len(values) < 8:
+        return None
+    if len(set(values)) == 1:
+        return 1.0
+    return float(stats.kendalltau(range(len(values)), values).pvalue)
+
+
 def sign_test(more: int, fewer: int) -> float:
     """Return the p-value that two counts differ by more than chance (exact, two-sided).
 
