@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -79,7 +80,9 @@ def _serve(ready: Connection, encode_s: float, decode_s: float, size: tuple[int,
     photos: dict[str, bytes] = {}
 
     def fetch(reference: str, task_id: int | None) -> bytes:
-        return photos.setdefault(reference, _photo(len(photos), *size))
+        if reference not in photos:
+            photos[reference] = _photo(int(Path(reference).stem), *size)
+        return photos[reference]
 
     engine = TimedEngine(encode_s, decode_s)
     warm_up(engine)
