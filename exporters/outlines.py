@@ -58,13 +58,8 @@ def part_rings(mask: Mask) -> list[PixelRing]:
     row_runs = kernels.split_rows(mask.runs, mask.width_px)
     rings = []
     for exterior, holes in mask_polygons(mask):
-        path = _corners(exterior, mask)
-        loops = sorted(
-            (_corners(hole, mask) for hole in holes), key=lambda loop: int(loop[:, 0].min())
-        )
-        for loop in loops:
-            path = _with_hole(path, loop, row_runs, mask.width_px)
-        rings.append(PixelRing(path))
+        loops = [_corners(ring, mask) for ring in (exterior, *holes)]
+        rings.append(PixelRing(_hung(loops, row_runs, mask.width_px) if holes else loops[0]))
     return rings
 
 
@@ -140,26 +135,58 @@ def _is_on(mask: Mask, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((run >= 0) & (flat < mask.runs[run, 1]))
 
 
-def _with_hole(
-    path: NDArray[np.int64], loop: NDArray[np.int64], row_runs: NDArray[np.int64], width_px: int
+def _hung(
+    rings: list[NDArray[np.int64]], row_runs: NDArray[np.int64], width_px: int
 ) -> NDArray[np.int64]:
-    """Hang a hole on the path by a bridge from its leftmost corner straight to the left.
+    """Return one ring of an exterior and its holes.
 
-    The bridge ends where the mask does: at the exterior, or at a hole that begins further to the
-    left and is on the path already.
+    Each hole hangs on a bridge from its leftmost corner straight to the left, up to where the mask
+    ends: at a left edge of the exterior or of a hole that begins further to the left.
     """
-    at = int(np.argmin(loop[:, 0]))
-    column, row, _, toward_y = loop[at]
-    run = np.searchsorted(row_runs[:, 0], row * width_px + column, side="right") - 1
-    end_column = row_runs[run, 0] - row * width_px
-    ahead = np.roll(path, -1, axis=0)
-    is_left_edge = (path[:, 0] == end_column) & (ahead[:, 0] == end_column)
-    is_left_edge &= (path[:, 2] == -1) & (ahead[:, 2] == -1)
-    hit = is_left_edge & (ahead[:, 1] <= row) & (row <= path[:, 1])
-    edge = int(np.argmax(hit))
-    end = np.array([[end_column, row, -1, toward_y]])
-    bridge = np.vstack([end, loop[at:], loop[: at + 1], end])
-    return np.vstack([path[: edge + 1], bridge, path[edge + 1 :]])
+    corners = np.concatenate(rings)
+    sizes = np.array([len(ring) for ring in rings])
+    firsts = np.cumsum(sizes) - sizes
+    ahead = np.arange(1, len(corners) + 1)
+    ahead[firsts + sizes - 1] = firsts
+    after = corners[ahead]
+    is_left = (corners[:, 0] == after[:, 0]) & (corners[:, 2] == -1) & (after[:, 2] == -1)
+    left = np.flatnonzero(is_left & (after[:, 1] <= corners[:, 1]))
+    rows = int(corners[:, 1].max()) + 1
+    keys = corners[left, 0] * rows + after[left, 1]
+    left, keys = left[np.argsort(keys, kind="stable")], np.sort(keys)
+
+    hanging: dict[int, list[tuple[int, int, NDArray[np.int64]]]] = {}
+    for number in range(1, len(rings)):
+        start = int(np.argmin(rings[number][:, 0]))
+        column, row, _, toward_y = rings[number][start]
+        run = np.searchsorted(row_runs[:, 0], row * width_px + column, side="right") - 1
+        end = row_runs[run, 0] - row * width_px
+        edge = int(left[np.searchsorted(keys, end * rows + row, side="right") - 1])
+        bridge_end = np.array([[end, row, -1, toward_y]])
+        hanging.setdefault(edge, []).append((number, start, bridge_end))
+
+    done: list[NDArray[np.int64]] = []
+    # What is still to be walked, last first: corners as they are, or a ring from a corner on.
+    waiting: list[NDArray[np.int64] | tuple[int, int]] = [(0, 0)]
+    while waiting:
+        item = waiting.pop()
+        if not isinstance(item, tuple):
+            done.append(item)
+            continue
+        number, start = item
+        walk = np.roll(np.arange(firsts[number], firsts[number] + sizes[number]), -start)
+        steps: list[NDArray[np.int64] | tuple[int, int]] = []
+        begin = 0
+        for at, edge in enumerate(walk.tolist()):
+            # A left edge runs upwards: the lowest bridge comes first.
+            for child in sorted(hanging.get(edge, ()), key=lambda one: -int(one[2][0, 1])):
+                steps += [corners[walk[begin : at + 1]], child[2], child[:2], child[2]]
+                begin = at + 1
+        steps.append(corners[walk[begin:]])
+        if number:
+            steps.append(corners[walk[:1]])
+        waiting += reversed(steps)
+    return np.concatenate(done)
 
 
 def _joined(
