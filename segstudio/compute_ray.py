@@ -97,7 +97,7 @@ def _connect(ray: Any, cluster: str, workers: int | None) -> None:
         options |= {"num_cpus": workers, "include_dashboard": False}
     try:
         ray.init(address=cluster, **options)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # a node that does not come up is a bare Exception of Ray's
         reason = " ".join(str(error).split())[:300]
         raise SegstudioError(
             f"The Ray cluster at '{cluster}' cannot be used: {type(error).__name__}: {reason}. "

@@ -13,6 +13,7 @@ from segstudio.scene import build_scene
 from tests.exporters.projects import TAXONOMY, annotation, box, brush, run, source_of, task
 
 QA = {
+    "tasks": [{"id": 1}, {"id": 77}],
     "batch": {
         "verdict": "fail",
         "compared_tasks": 12,
@@ -74,7 +75,7 @@ def test_the_qa_verdict_is_on_the_card(tmp_path: Path) -> None:
     card = json.loads((out / "dataset.json").read_text())
     assert card["qa"] == {
         "verdict": "fail", "compared_tasks": 12, "gates": [],
-        "miou": {"accumulated": 0.8125, "per_image": 0.8},
+        "miou": {"accumulated": 0.8125, "per_image": 0.8}, "measured_tasks_of_this_export": 1,
     }  # fmt: skip
     assert "verdict fail, mIoU 0.812 over the batch, 12 tasks" in (out / "README.md").read_text()
 

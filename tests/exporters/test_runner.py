@@ -12,6 +12,7 @@ import exporters.runner
 from exporters.coco_panoptic import CocoPanopticExporter
 from segstudio.errors import SegstudioError, SourceError, UsageError
 from segstudio.selection import SelectionError
+from segstudio.source import TaskFilter
 from tests.exporters.projects import (
     CONFIG,
     annotation,
@@ -117,6 +118,61 @@ def test_tasks_that_are_left_out_are_counted(tmp_path: Path) -> None:
     assert summary.dataset["annotations"]["tasks_left_out"] == {
         "not annotated": 1, "only skipped": 1,
     }  # fmt: skip
+
+
+def test_of_one_person_the_annotation_changed_last_counts(tmp_path: Path) -> None:
+    old = annotation(1, 5, [brush("a", "car", box(0, 0, 2, 2))], updated_at="2026-03-01T00:00:00Z")
+    new = annotation(2, 5, [brush("a", "car", box(0, 0, 4, 4))], updated_at="2026-02-01T00:00:00Z")
+    for policy in (None, "user:5", "all", "consensus"):
+        out = tmp_path / str(policy)
+        summary = run(
+            "coco-panoptic", source_of(tmp_path, [task(1, "/a.jpg", old, new)]), out,
+            annotations=policy,
+        )  # fmt: skip
+        folder = out / "annotator-5" if policy == "all" else out
+        assert [info["area"] for info, _ in segments(folder, "a")] == [4]
+        assert summary.dataset["annotations"]["older_annotations_of_one_annotator"] == 1
+
+
+def test_drafts_are_never_exported(tmp_path: Path) -> None:
+    with_draft = task(1, "/a.jpg", annotation(1, 5, [CAR]))
+    with_draft["drafts"] = [{"id": 9, "user": 5, "result": [ROAD]}]
+    only_draft = {**task(2, "/b.jpg"), "drafts": [{"id": 10, "user": 5, "result": [ROAD]}]}
+    summary = run("coco-panoptic", source_of(tmp_path, [with_draft, only_draft]), tmp_path / "out")
+    assert summary.images == 1
+    assert [info["category_id"] for info, _ in segments(tmp_path / "out", "a")] == [1]
+
+
+WITH_ANSWERS = CONFIG.replace(
+    "</View>",
+    """<Choices name="weather" toName="image"><Choice value="rain"/></Choices>
+    <TextArea name="remark" toName="image"/></View>""",
+)
+
+
+def answer(name: str, kind: str, key: str, value: Any) -> dict[str, Any]:
+    return {"id": name, "from_name": name, "to_name": "image", "type": kind, "value": {key: value}}
+
+
+def test_answers_about_the_whole_image_are_exported_and_counted(tmp_path: Path) -> None:
+    rain = answer("weather", "choices", "choices", ["rain"])
+    sun = answer("weather", "choices", "choices", ["sun"])
+    words = answer("remark", "textarea", "text", ["lens flare " * 20])
+    tasks = [
+        task(1, "/a.jpg", annotation(1, 5, [CAR, rain, words]), annotation(2, 6, [CAR, rain])),
+        task(2, "/b.jpg", annotation(3, 5, [CAR, sun]), annotation(4, 6, [CAR, rain])),
+    ]
+    source = source_of(tmp_path, tasks, WITH_ANSWERS)
+    card = run("coco-panoptic", source, tmp_path / "out", annotations="user:5").dataset
+    assert card["image_answers"] == {"remark": {"(other)": 1}, "weather": {"rain": 1, "sun": 1}}
+    images = panoptic(tmp_path / "out")["images"]
+    assert images[1]["attributes"] == {"weather": ["sun"]}
+    lines = (tmp_path / "out" / "images.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["answers"]["remark"] == ["lens flare " * 20]
+    assert "weather: rain (1), sun (1)" in (tmp_path / "out" / "README.md").read_text()
+    card = run("coco-panoptic", source, tmp_path / "both", annotations="consensus").dataset
+    assert card["image_answers"] == {"weather": {"rain": 1}}
+    assert card["losses"]["answers_without_majority"] == 2
 
 
 # ---- images and names ---------------------------------------------------------------------
@@ -310,6 +366,26 @@ def test_when_no_image_can_be_exported_the_first_reason_is_told(tmp_path: Path) 
     source = source_of(tmp_path, [task(1, "/x/1.jpg", annotation(1, 5, [CAR, region]))])
     with pytest.raises(SegstudioError, match="None of 1 images"):
         run("coco-panoptic", source, tmp_path / "out", options={"overlap": "error"})
+
+
+def test_a_file_without_an_interface_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import segstudio.export_file as module
+
+    source_of(tmp_path, many(3))
+    (tmp_path / "tasks.label-config.xml").unlink()
+    original, opened = module.read_raw_tasks, []
+
+    def counting(*arguments: Any, **more: Any) -> Any:
+        opened.append(1)
+        return original(*arguments, **more)
+
+    monkeypatch.setattr(module, "read_raw_tasks", counting)
+    source = module.FileSource(str(tmp_path / "tasks.json"), TaskFilter())
+    summary = run("coco-panoptic", source, tmp_path / "out", taxonomy=None, annotations="newest")
+    assert summary.images == 3 and len(opened) == 1
+    assert summary.dataset["problems"]["counts"]["derived-label-config"] >= 1
 
 
 def test_an_empty_source_says_so(tmp_path: Path) -> None:
