@@ -150,10 +150,7 @@ class Image:
                 shutil.copy2(found, to / found.name if to.is_dir() else to)
 
     def _do_run(self, step: Step) -> None:
-        environment = self.run_environment({})
-        for name in ("PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE", "HTTPS_PROXY"):
-            if name in os.environ:
-                environment[name] = os.environ[name]
+        environment = self.run_environment(_way_to_the_package_index())
         finished = subprocess.run(
             ["/bin/sh", "-c", step.rest], cwd=self.workdir, env=environment, check=False,
             capture_output=True, text=True, stdin=subprocess.DEVNULL,
@@ -195,6 +192,18 @@ class Image:
         """Where the image's Python has its packages."""
         (found,) = (self.root / "python").glob("lib/python3*/site-packages")
         return found
+
+
+def _way_to_the_package_index() -> dict[str, str]:
+    """What pip is told on this machine, which the image's empty home says nothing of."""
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+    found = {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or name.startswith("PIP_") or name.lower().endswith("_proxy")
+    }
+    own = Path.home() / ".config" / "pip" / "pip.conf"
+    return {"PIP_CONFIG_FILE": str(own), **found} if own.exists() else found
 
 
 def declared(name: str, extras: Iterable[str] = ()) -> dict[str, importlib.metadata.Distribution]:
