@@ -15,6 +15,7 @@ from ml_backend.engines import Embedding, MaskProposal, Prompt
 __all__ = ["ClassicalEngine"]
 
 _LONG_SIDE_PX = 640  # GrabCut is quadratic in patience: larger images are worked on reduced
+_WINDOW_PX = 100_000  # pixels that GrabCut works on at most, a few seconds of a core at worst
 _ITERATIONS = 4
 _FLOOD_TOLERANCE = 12  # grey levels per channel between neighbours
 _CLICK_RADIUS_PX = 3
@@ -59,7 +60,7 @@ class ClassicalEngine:
         seeds = _seed_labels(image, pixels, positive, box)
         window = _window(seeds)
         mask: NDArray[np.bool_] = np.zeros((height, width), np.bool_)
-        mask[window] = _grab_cut(np.ascontiguousarray(image[window]), seeds[window].copy())
+        mask[window] = _grab_cut_reduced(image[window], seeds[window])
         if positive.any():
             mask = _parts_at(mask, pixels[positive])
         score = _border_contrast(image[window], mask[window])
@@ -126,6 +127,22 @@ def _window(seeds: NDArray[np.uint8]) -> tuple[slice, slice]:
         max(0, int(rows[0]) - margin) : int(rows[-1]) + margin + 1,
         max(0, int(columns[0]) - margin) : int(columns[-1]) + margin + 1,
     ]
+
+
+def _grab_cut_reduced(image: NDArray[np.uint8], seeds: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Run GrabCut on at most `_WINDOW_PX` pixels, so that a large box is answered in time too."""
+    import cv2
+
+    height, width = seeds.shape
+    scale = (_WINDOW_PX / seeds.size) ** 0.5
+    if scale >= 1:
+        return _grab_cut(np.ascontiguousarray(image), seeds.copy())
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    small = _grab_cut(
+        cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA),
+        cv2.resize(np.ascontiguousarray(seeds), size, interpolation=cv2.INTER_NEAREST),
+    )
+    return np.asarray(cv2.resize(small.astype(np.float32), (width, height)) > 0.5)
 
 
 def _grab_cut(image: NDArray[np.uint8], seeds: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -70,7 +70,7 @@ def test_the_classical_engine_survives_a_plain_image(prompt):
     assert proposal.mask.shape == (30, 50)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (700, 900)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (900, 30)])
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -88,6 +88,16 @@ def test_the_classical_engine_answers_prompts_at_and_beyond_the_border(size, pro
     proposal = engine.predict(engine.encode(image), prompt)
     assert proposal.mask.shape == size
     assert 0 <= proposal.score <= 1
+
+
+def test_a_box_around_half_of_a_large_image_is_answered_on_a_reduced_window():
+    image = np.full((900, 1200, 3), 100, np.uint8)
+    wanted = np.zeros((900, 1200), bool)
+    wanted[200:700, 300:900] = True
+    image[wanted] = (220, 40, 40)
+    engine = ClassicalEngine()
+    found = engine.predict(engine.encode(image), Prompt(box_px=(60, 60, 1140, 840))).mask
+    assert iou(found, wanted) > 0.98
 
 
 def test_a_negative_click_takes_a_second_object_away():
