@@ -64,12 +64,17 @@ class Exporter(Protocol):
     def write_image(self, image: AnnotatedImage, context: ExportContext) -> dict[str, Any]:
         """Write the files of one image under `context.out_dir`; return a JSON-able record.
 
-        Runs in a worker process; must not depend on other images.
+        Runs in a worker process; must not depend on other images. The record's `files` are the
+        files it wrote, relative to `context.out_dir`; its `losses` are counted on the card; its
+        `image_file` says where the format wants the image itself, should it be copied or linked.
         """
         ...
 
     def finish(self, records: Iterable[dict[str, Any]], context: ExportContext) -> None:
-        """Write the files of the whole data set from the records, which come in task order."""
+        """Write the files of the whole data set from the records, which come in task order.
+
+        From the records alone: files of images that were finished earlier may lie elsewhere.
+        """
         ...
 
 
