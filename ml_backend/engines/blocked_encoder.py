@@ -85,7 +85,9 @@ class BlockedEncoder:
         for block in encoder.blocks:
             if block.window_size:
                 # Windows see each other nowhere in the block: a row of them is taken through it.
-                for strip in x.split(block.window_size * side):
+                step = int(block.window_size) * side
+                for top in range(0, side * side, step):
+                    strip = x[top : top + step]
                     strip += self._attend_in_windows(block, block.norm1(strip), side)
                     self._add_mlp(block, strip)
             else:
@@ -95,7 +97,8 @@ class BlockedEncoder:
         return features
 
     def _add_mlp(self, block: Any, x: torch.Tensor) -> None:
-        for part in x.split(_TOKENS_PER_BLOCK):
+        for top in range(0, x.shape[0], _TOKENS_PER_BLOCK):
+            part = x[top : top + _TOKENS_PER_BLOCK]
             hidden = functional.gelu(self._linear[id(block.mlp.lin1)](block.norm2(part)))
             part += self._linear[id(block.mlp.lin2)](hidden)
 
@@ -168,8 +171,6 @@ def bfloat16_pays(clock: Callable[[], float] = time.perf_counter, rounds: int = 
 
     A CPU without bfloat16 instructions emulates them and loses. Takes some 50 ms.
     """
-    if not torch.backends.mkldnn.is_available():
-        return False
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     with torch.inference_mode():
         x, weight = torch.ones(512, 768), torch.ones(768, 768)

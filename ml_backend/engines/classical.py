@@ -139,8 +139,8 @@ def _grab_cut_reduced(image: NDArray[np.uint8], seeds: NDArray[np.uint8]) -> NDA
         return _grab_cut(np.ascontiguousarray(image), seeds.copy())
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
     small = _grab_cut(
-        cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA),
-        cv2.resize(np.ascontiguousarray(seeds), size, interpolation=cv2.INTER_NEAREST),
+        np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8),
+        np.asarray(cv2.resize(seeds, size, interpolation=cv2.INTER_NEAREST), np.uint8),
     )
     return np.asarray(cv2.resize(small.astype(np.float32), (width, height)) > 0.5)
 
