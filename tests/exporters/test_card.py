@@ -20,7 +20,7 @@ QA = {
         "miou": {"accumulated": 0.8125, "per_image": 0.8},
         "gates": [],
         "pairs": 3,
-    }
+    },
 }
 
 
@@ -77,7 +77,9 @@ def test_the_qa_verdict_is_on_the_card(tmp_path: Path) -> None:
         "verdict": "fail", "compared_tasks": 12, "gates": [],
         "miou": {"accumulated": 0.8125, "per_image": 0.8}, "measured_tasks_of_this_export": 1,
     }  # fmt: skip
-    assert "verdict **fail**, mIoU 0.812 over the batch, 12 tasks" in (out / "README.md").read_text()
+    assert (
+        "verdict **fail**, mIoU 0.812 over the batch, 12 tasks" in (out / "README.md").read_text()
+    )
 
 
 def test_every_kind_of_loss_has_a_sentence() -> None:
