@@ -54,7 +54,7 @@ def test_the_next_tasks_are_those_that_label_studio_would_serve(project):
     for n, score in ((5, 0.1), (3, 0.4), (1, 0.9), (4, 0.5), (0, 0.6)):
         body = {"task": ids[n], "score": score, "model_version": "m", "result": []}
         client.request("POST", "/api/predictions/", json=body)
-    body = {"sampling": "Uncertainty sampling"}
+    body = {"sampling": "Uncertainty sampling", "model_version": "m"}
     client.request("PATCH", f"/api/projects/{project_id}/", json=body)
     prewarmer = Prewarmer(lambda *_: None, lambda: False, client)
     found = prewarmer._next_tasks(str(project_id), ids[3])
@@ -81,7 +81,7 @@ def test_the_webhook_that_label_studio_makes_has_the_next_tasks_encoded(
     while len(server.engine.encoded) < 3:
         assert time.monotonic() < deadline, server.backend.metrics.render().decode()
         time.sleep(0.05)
-    assert [name[-5:] for name in sorted(server.fetched)] == ["1.png", "2.png", "3.png"]
+    assert sorted(name[-5:] for name in server.fetched) == ["1.png", "2.png", "3.png"]
     assert 'segstudio_webhooks_total{outcome="next tasks"}' in (
         server.backend.metrics.render().decode()
     )
