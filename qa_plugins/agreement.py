@@ -15,17 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qa_plugins.agreement_report import agreement_section
 from qa_plugins.agreement_sums import AgreementSums
+from qa_plugins.disagreement import DEFAULT_NEAR_PX, split_disagreement
 from qa_plugins.drawing import NOTHING, Drawing, Place, draw, image_sizes
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
 from qa_plugins.metrics.boundary_iou import band_width_px
 from qa_plugins.metrics.confusion import pair_confusion
-from qa_plugins.metrics.instances import match_instances, pairwise_iou, panoptic_counts
 from qa_plugins.metrics.run_join import LabelledRuns, intersections, join_pairs, labelled_runs
+from qa_plugins.object_conflicts import compare_objects
 from qa_plugins.raters import UNREADABLE, Rater, select_raters
+from segstudio.errors import UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
 from segstudio.plugins import CheckContext
 from segstudio.regions import Problem, Region
+from segstudio.report_sections import NameOf, Section
 from segstudio.tasks import Task
 
 Int64Array = NDArray[np.int64]
@@ -37,7 +41,8 @@ class AgreementCheck:
 
     Options: ``seed`` of the bootstrap; ``resample_by``, a key of task data whose values name the
     unit that is resampled (the clip of a video) in place of the task; ``subsets``, a JSON list of
-    {key of task data: value} that are measured by themselves as well.
+    {key of task data: value} that are measured by themselves as well; ``near_px`` (2): how far from
+    the other's mask a disagreement is still one about the boundary.
     """
 
     name: str = "agreement"
@@ -46,8 +51,10 @@ class AgreementCheck:
     def measure(self, task: Task, context: CheckContext) -> TaskMeasurement:
         """Compare everybody who annotated the task with everybody else."""
         drawn = draw_task(task, context)
+        near_px = _near_px(context.options)
+        stuff = frozenset(one.name for one in context.taxonomy.classes if not one.is_thing)
         images = tuple(
-            measure_image(key, drawn.annotators, drawings, size_px)
+            measure_image(key, drawn.annotators, drawings, size_px, near_px, stuff)
             for key, size_px, drawings in drawn.images
         )
         compared = drawn.annotators if images else ()
@@ -61,6 +68,7 @@ class AgreementCheck:
             unit=_unit(task, context.options),
             entry=task_entry(task.id, _image_name(task, context), compared, images),
             subsets=_subsets(task, context.options),
+            seconds_per_object=_seconds_per_object(drawn) if images else (),
         )
 
     def summarize(
@@ -84,18 +92,27 @@ class AgreementCheck:
             {"where": where, **part.as_json(names)}
             for where, part in zip(wanted, parts, strict=True)
         ]
+        result["batch"]["disagreement"]["within_px"] = _near_px(context.options)
         return result
+
+    def report(self, summary: dict[str, Any], names: NameOf) -> Section | None:
+        """Return what the disagreement is made of."""
+        return agreement_section(summary, names)
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnTask:
-    """The masks of everybody who is compared on a task; images in the order of their keys."""
+    """The masks of everybody who is compared on a task; images in the order of their keys.
+
+    ``lead_times_s`` has an entry an annotator.
+    """
 
     annotators: tuple[int, ...]
     images: tuple[tuple[ImageKey, tuple[int, int], tuple[Drawing, ...]], ...]
     seen: tuple[int, ...]
     kept_out: dict[str, int]
     problems: tuple[Problem, ...]
+    lead_times_s: tuple[float | None, ...] = ()
 
 
 def draw_task(task: Task, context: CheckContext) -> DrawnTask:
@@ -123,7 +140,15 @@ def draw_task(task: Task, context: CheckContext) -> DrawnTask:
         for key in sorted(sizes)
     )
     comparable = len(annotators) > 1
-    return DrawnTask(annotators, images if comparable else (), seen, kept_out, tuple(problems))
+    lead_times = {rater.annotator_id: rater.annotation.lead_time_s for rater in selection.raters}
+    return DrawnTask(
+        annotators,
+        images if comparable else (),
+        seen,
+        kept_out,
+        tuple(problems),
+        tuple(lead_times[person] for person in annotators),
+    )
 
 
 def _draw_annotation(
@@ -151,8 +176,13 @@ def measure_image(
     annotators: Sequence[int],
     drawings: Sequence[Drawing],
     size_px: tuple[int, int],
+    near_px: int | None = None,
+    stuff: frozenset[str] = frozenset(),
 ) -> ImageMeasurement:
-    """Compare the drawings of one image, one an annotator; ``size_px`` is (height, width)."""
+    """Compare the drawings of one image, one an annotator; ``size_px`` is (height, width).
+
+    With ``near_px`` the disagreement is split as well, see `split_disagreement`.
+    """
     classes = tuple(sorted({name for drawing in drawings for name in drawing.class_masks}))
     pairs = list(combinations(range(len(annotators)), 2))
     lists = [_class_runs(drawing, classes) for drawing in drawings]
@@ -173,20 +203,27 @@ def measure_image(
             covered_first[row],
             covered_second[row],
         )
-    counts, ious, conflicts = _compare_objects(key, annotators, drawings, classes)
+    areas_px = np.stack([runs.areas_px for runs in lists])
+    intersections_px = np.ascontiguousarray(shared[:, diagonal, diagonal])
+    objects = compare_objects(key, annotators, drawings, classes)
     return ImageMeasurement(
         to_name=key.to_name,
         item_index=key.item_index,
         annotators=tuple(annotators),
         classes=classes,
-        areas_px=np.stack([runs.areas_px for runs in lists]),
-        intersections_px=np.ascontiguousarray(shared[:, diagonal, diagonal]),
+        areas_px=areas_px,
+        intersections_px=intersections_px,
         boundary_areas_px=np.stack([runs.areas_px for runs in bands]),
         boundary_intersections_px=np.ascontiguousarray(band_shared[:, diagonal, diagonal]),
         confusion_px=confusion,
-        panoptic_counts=counts,
-        panoptic_iou=ious,
-        conflicts=tuple(conflicts),
+        panoptic_counts=objects.counts,
+        panoptic_iou=objects.ious,
+        conflicts=objects.conflicts,
+        disagreement=None
+        if near_px is None
+        else split_disagreement(
+            drawings, classes, areas_px, intersections_px, objects.lone, stuff, near_px
+        ),
     )
 
 
@@ -230,45 +267,6 @@ def _boundary_runs(
     ]
 
 
-def _compare_objects(
-    key: ImageKey, annotators: Sequence[int], drawings: Sequence[Drawing], classes: Sequence[str]
-) -> tuple[Int64Array, NDArray[np.float64], list[dict[str, Any]]]:
-    pairs = list(combinations(range(len(annotators)), 2))
-    counts = np.zeros((len(pairs), len(classes), 3), dtype=np.int64)
-    ious = np.zeros((len(pairs), len(classes)))
-    conflicts: list[dict[str, Any]] = []
-    column = {name: index for index, name in enumerate(classes)}
-    lists = [labelled_runs([one.mask.runs for one in drawing.objects]) for drawing in drawings]
-    kinds = [
-        np.array([column[one.class_name] for one in drawing.objects], dtype=np.int64)
-        for drawing in drawings
-    ]
-    shared, _, _ = join_pairs(lists)
-    for row, (i, j) in enumerate(pairs):
-        areas_a, areas_b = lists[i].areas_px, lists[j].areas_px
-        iou = pairwise_iou(shared[row][: len(areas_a), : len(areas_b)], areas_a, areas_b)
-        for index, one in enumerate(panoptic_counts(iou, kinds[i], kinds[j], len(classes))):
-            counts[row, index] = one.true_positives, one.only_a, one.only_b
-            ious[row, index] = one.iou_sum
-        for conflict in match_instances(iou, kinds[i], kinds[j]).conflicts:
-            a = None if conflict.a is None else drawings[i].objects[conflict.a]
-            b = None if conflict.b is None else drawings[j].objects[conflict.b]
-            conflicts.append(
-                {
-                    "type": conflict.kind,
-                    "a": annotators[i],
-                    "b": annotators[j],
-                    "class_a": None if a is None else a.class_name,
-                    "class_b": None if b is None else b.class_name,
-                    "regions_a": [] if a is None else list(a.region_ids),
-                    "regions_b": [] if b is None else list(b.region_ids),
-                    "iou": conflict.iou,
-                    "image": {"to_name": key.to_name, "item_index": key.item_index},
-                }
-            )
-    return counts, ious, conflicts
-
-
 def _sizes(
     task: Task, people: Iterable[Mapping[ImageKey, Sequence[Region]]]
 ) -> tuple[dict[ImageKey, tuple[int, int]], list[Problem]]:
@@ -293,6 +291,25 @@ def _sizes(
                 )
             )
     return sizes, problems
+
+
+def _seconds_per_object(drawn: DrawnTask) -> tuple[float | None, ...]:
+    """Each annotator's lead time over the number of their objects; None where one is missing."""
+    counts = [
+        sum(len(drawings[place].objects) for _, _, drawings in drawn.images)
+        for place in range(len(drawn.annotators))
+    ]
+    return tuple(
+        None if seconds is None or not count else seconds / count
+        for seconds, count in zip(drawn.lead_times_s, counts, strict=True)
+    )
+
+
+def _near_px(options: Mapping[str, str]) -> int:
+    text = options.get("near_px", str(DEFAULT_NEAR_PX))
+    if not text.isdecimal():
+        raise UsageError(f"The option near_px is a whole number of pixels, not {text!r}.")
+    return int(text)
 
 
 def _unit(task: Task, options: Mapping[str, str]) -> str:

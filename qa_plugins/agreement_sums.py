@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qa_plugins.disagreement import DisagreementSums, add_image
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement
 from qa_plugins.metrics.bootstrap import REPLICATES, interval_95, unit_weights
 from qa_plugins.metrics.instances import PanopticCounts
@@ -126,6 +127,7 @@ class AgreementSums:
     seen: Counter[int] = field(default_factory=Counter)
     kept_out: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[str] = field(default_factory=Counter)
+    disagreement: dict[str, DisagreementSums] = field(default_factory=dict)
 
     def add(self, task: TaskMeasurement) -> None:
         """Take one task in."""
@@ -140,6 +142,10 @@ class AgreementSums:
         pairs: set[tuple[int, int]] = set()
         for image in task.images:
             self._add_image(image, drawn)
+            if image.disagreement is not None:
+                add_image(
+                    self.disagreement, image.classes, image.disagreement, task.seconds_per_object
+                )
             pairs.update(image.pairs)
         for pair in pairs:
             self.pairs[pair].tasks += 1
@@ -166,6 +172,8 @@ class AgreementSums:
         self.seen.update(other.seen)
         self.kept_out.update(other.kept_out)
         self.conflicts.update(other.conflicts)
+        for name, disagreement in other.disagreement.items():
+            self.disagreement.setdefault(name, DisagreementSums()).merge(disagreement)
 
     def as_json(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
         """Batch, classes, annotators and pairs as ``qa.json`` states them.
@@ -235,6 +243,7 @@ class AgreementSums:
             "f1": sums.panoptic.f1,
             "tasks": sums.tasks,
             "pixels": sums.pixels,
+            "disagreement": self.disagreement.get(name, DisagreementSums()).as_json(),
         }
 
     def _batch_json(self, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -261,6 +270,7 @@ class AgreementSums:
             },
             "kept_out": dict(sorted(self.kept_out.items())),
             "conflicts": dict(sorted(self.conflicts.items())),
+            "disagreement": self._whole_disagreement().as_json(),
             "coverage": {
                 "annotators": len(self.seen),
                 "annotators_compared": measured,
@@ -268,6 +278,12 @@ class AgreementSums:
                 "pairs_compared": len(self.pairs),
             },
         }
+
+    def _whole_disagreement(self) -> DisagreementSums:
+        whole = DisagreementSums()
+        for sums in self.disagreement.values():
+            whole.merge(sums)
+        return whole
 
     def _class_replicates(self, sums: ClassSums) -> tuple[FloatArray, FloatArray]:
         iou_sum, values, intersection, union = sums.replicates

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qa_plugins.disagreement import ImageDisagreement
 from qa_plugins.metrics.overlap import OverlapCounts, mean_of_known
 from segstudio.tasks import Problem
 
@@ -23,6 +24,7 @@ class ImageMeasurement:
 
     Pairs come in the order of itertools.combinations over ``annotators``, which are sorted.
     ``panoptic_counts`` holds true positives, objects of the first only, of the second only.
+    ``disagreement`` is None where it was not asked for.
     """
 
     to_name: str
@@ -37,6 +39,7 @@ class ImageMeasurement:
     panoptic_counts: Int64Array  # (P, C, 3)
     panoptic_iou: FloatArray  # (P, C)
     conflicts: tuple[dict[str, Any], ...] = ()
+    disagreement: ImageDisagreement | None = None
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -67,6 +70,7 @@ class TaskMeasurement:
     ``compared`` are the annotators that were compared, ``seen`` all who submitted something.
     ``unit`` is what the bootstrap resamples: the task, or the clip that it belongs to. ``entry`` is
     the task as ``qa.json`` lists it, ``subsets`` the positions of the subsets that it belongs to.
+    ``seconds_per_object`` has an entry for each of ``compared``, None where no lead time is known.
     """
 
     task_id: int
@@ -78,6 +82,7 @@ class TaskMeasurement:
     unit: str
     entry: dict[str, Any]
     subsets: tuple[int, ...] = ()
+    seconds_per_object: tuple[float | None, ...] = ()
 
 
 def task_entry(

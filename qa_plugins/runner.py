@@ -43,10 +43,11 @@ class QaRun:
 
     def sections(self, names: NameOf) -> list[Section]:
         """What each check shows on the page."""
+        summaries = {AGREEMENT: self.result, **self.result["checks"]}
         found = [
-            check.report(self.result["checks"][name], names)
+            check.report(summaries[name], names)
             for name, check in self.checks.items()
-            if name in self.result["checks"] and isinstance(check, ReportsSection)
+            if name in summaries and isinstance(check, ReportsSection)
         ]
         return [section for section in found if section is not None]
 

@@ -192,6 +192,18 @@ def test_boundary_is_the_band_of_boundary_iou(image: Dense, distance_px: int) ->
     np.testing.assert_array_equal(band.to_dense(), image & ~eroded.astype(bool))
 
 
+@settings(deadline=None)
+@given(images, st.integers(0, 6))
+def test_dilation_is_that_of_a_square_and_nothing_wraps_at_the_border(
+    image: Dense, distance_px: int
+) -> None:
+    side = 2 * distance_px + 1
+    expected = ndimage.binary_dilation(image, np.ones((side, side), bool))
+    grown = Mask.from_dense(image).dilate(distance_px)
+    assert_proper(grown)
+    np.testing.assert_array_equal(grown.to_dense(), expected)
+
+
 def test_full_and_empty() -> None:
     assert Mask.full(3, 4) == Mask.from_dense(np.ones((3, 4)))
     assert Mask.empty(3, 4) == Mask.from_dense(np.zeros((3, 4)))

@@ -1,0 +1,78 @@
+"""What the agreement says on the page beside its tables: sentences a lead can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qa_plugins.disagreement import sentence
+from segstudio.report_sections import Finding, NameOf, Section, Severity, Table
+
+_BLUNDER_SHARE = 0.25  # missed and mislabelled: more than a matter of outlines
+
+
+def agreement_section(result: Mapping[str, Any], names: NameOf) -> Section | None:
+    """What the disagreement is made of, class by class; None where nothing was compared."""
+    if not result["batch"]["compared_tasks"]:
+        return None
+    near_px = result["batch"]["disagreement"]["within_px"]
+    return Section(
+        title="Boundary or blunder",
+        lead="What the pixels are on which two people disagree: a matter of where to draw the "
+        "line, or objects missed and misnamed.",
+        findings=_disagreements(result, near_px)
+        or [Finding("The annotators agree on every pixel.")],
+        tables=_disagreement_table(result, near_px),
+    )
+
+
+def _disagreements(result: Mapping[str, Any], near_px: int) -> list[Finding]:
+    """A sentence a class, the class with most disagreement first."""
+    findings = []
+    for one in _by_disagreement(result):
+        found = one["disagreement"]
+        blunders = found["missed"] + found["mislabelled"]
+        severity: Severity = "warning" if blunders >= _BLUNDER_SHARE else "note"
+        findings.append(
+            Finding(
+                f"“{one['name']}”: {sentence(found, near_px)}.",
+                f"{found['pixels']:,} pixels, IoU {one['iou']['accumulated']:.3f}.",
+                severity,
+            )
+        )
+    return findings
+
+
+def _disagreement_table(result: Mapping[str, Any], near_px: int) -> list[Table]:
+    classes = _by_disagreement(result)
+    if not classes:
+        return []
+    rows = []
+    for one in classes:
+        found = one["disagreement"]
+        seconds = found["rework_s"]
+        rows.append(
+            [
+                one["name"], found["pixels"],
+                *(f"{found[kind]:.1%}" for kind in ("boundary", "missed", "mislabelled", "shape")),
+                found["missed_objects"],
+                None if seconds is None else round(seconds / 60, 1),
+            ]
+        )  # fmt: skip
+    columns = [
+        "Class", "Pixels in dispute", f"Within {near_px} px", "Missed objects", "Other class",
+        "Shape", "Objects", "Rework (min)",
+    ]  # fmt: skip
+    return [
+        Table(
+            columns,
+            rows,
+            note="Pixels and objects are counted over all pairs. Rework: each missed object takes "
+            "its equal share of the lead time of the annotation that holds it, once per task.",
+        )
+    ]
+
+
+def _by_disagreement(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    disputed = [one for one in result["classes"] if one["disagreement"]["pixels"]]
+    return sorted(disputed, key=lambda one: -one["disagreement"]["pixels"])

@@ -1,0 +1,88 @@
+"""The objects of one image, compared pair by pair: counts of PQ and F1, and typed conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qa_plugins.disagreement import LoneObject
+from qa_plugins.drawing import Drawing, DrawnObject
+from qa_plugins.metrics.instances import Conflict, match_instances, pairwise_iou, panoptic_counts
+from qa_plugins.metrics.run_join import join_pairs, labelled_runs
+from segstudio.images import ImageKey
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectComparison:
+    """What `compare_objects` found; C classes, P pairs.
+
+    ``counts`` (P, C, 3): true positives, objects of the first only, of the second only; ``ious``
+    (P, C): their IoU sums; ``conflicts`` as ``qa.json`` lists them; ``lone`` objects without a
+    counterpart.
+    """
+
+    counts: NDArray[np.int64]
+    ious: NDArray[np.float64]
+    conflicts: tuple[dict[str, Any], ...]
+    lone: tuple[LoneObject, ...]
+
+
+def compare_objects(
+    key: ImageKey, annotators: Sequence[int], drawings: Sequence[Drawing], classes: Sequence[str]
+) -> ObjectComparison:
+    """Match the objects of every pair of drawings of one image, one drawing an annotator."""
+    pairs = list(combinations(range(len(annotators)), 2))
+    counts = np.zeros((len(pairs), len(classes), 3), dtype=np.int64)
+    ious = np.zeros((len(pairs), len(classes)))
+    conflicts: list[dict[str, Any]] = []
+    lone: list[LoneObject] = []
+    column = {name: index for index, name in enumerate(classes)}
+    lists = [labelled_runs([one.mask.runs for one in drawing.objects]) for drawing in drawings]
+    kinds = [
+        np.array([column[one.class_name] for one in drawing.objects], dtype=np.int64)
+        for drawing in drawings
+    ]
+    shared, _, _ = join_pairs(lists)
+    image = {"to_name": key.to_name, "item_index": key.item_index}
+    for row, (i, j) in enumerate(pairs):
+        areas_a, areas_b = lists[i].areas_px, lists[j].areas_px
+        iou = pairwise_iou(shared[row][: len(areas_a), : len(areas_b)], areas_a, areas_b)
+        for index, one in enumerate(panoptic_counts(iou, kinds[i], kinds[j], len(classes))):
+            counts[row, index] = one.true_positives, one.only_a, one.only_b
+            ious[row, index] = one.iou_sum
+        for conflict in match_instances(iou, kinds[i], kinds[j]).conflicts:
+            if conflict.kind == "missing" and conflict.a is not None:
+                lone.append(LoneObject(row, i, conflict.a))
+            elif conflict.kind == "extra" and conflict.b is not None:
+                lone.append(LoneObject(row, j, conflict.b))
+            people = annotators[i], annotators[j]
+            conflicts.append(
+                {**_conflict_json(conflict, people, drawings[i], drawings[j]), "image": image}
+            )
+    return ObjectComparison(counts, ious, tuple(conflicts), tuple(lone))
+
+
+def _conflict_json(
+    conflict: Conflict, people: tuple[int, int], first: Drawing, second: Drawing
+) -> dict[str, Any]:
+    a = None if conflict.a is None else first.objects[conflict.a]
+    b = None if conflict.b is None else second.objects[conflict.b]
+    return {
+        "type": conflict.kind,
+        "a": people[0],
+        "b": people[1],
+        "class_a": None if a is None else a.class_name,
+        "class_b": None if b is None else b.class_name,
+        "regions_a": _region_ids(a),
+        "regions_b": _region_ids(b),
+        "iou": conflict.iou,
+    }
+
+
+def _region_ids(one: DrawnObject | None) -> list[str]:
+    return [] if one is None else list(one.region_ids)
