@@ -19,9 +19,11 @@ from segstudio.cli import installed_version
 from segstudio.plugins import ExportContext, Exporter
 from segstudio.source import Source
 from segstudio.tasks import Problem
+from segstudio.taxonomy import dump_taxonomy
 
 CARD: Final = "dataset.json"
 README: Final = "README.md"
+TAXONOMY: Final = "taxonomy.yaml"
 MARKER: Final = "segstudio_version"
 _PROBLEMS_SHOWN: Final = 20
 _ANSWERS_SHOWN: Final = 12
@@ -102,7 +104,10 @@ def write_cards(
             "annotators": _annotators({folder: plan.annotators[folder]}),
             **statistics[folder].as_json(context.taxonomy),
         }
+        write_text(context.out_dir / folder / TAXONOMY, dump_taxonomy(context.taxonomy))
         _write(context.out_dir / folder, part, exporter, (), in_folder=True)
+    # What an import of this folder takes as it is: aliases and boundary rules no format holds.
+    write_text(context.out_dir / TAXONOMY, dump_taxonomy(context.taxonomy))
     _write(context.out_dir, whole, exporter, problems.first)
     return whole
 

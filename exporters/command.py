@@ -89,8 +89,9 @@ def export(
 ) -> None:
     """Write the annotations of SOURCE as a data set in FORMAT.
 
-    FORMAT is coco-panoptic, semantic-png or any that a package adds (`segstudio doctor` lists
-    them). SOURCE is an export file or project:ID.
+    FORMAT is one of coco-panoptic, coco-instances, semantic-png, cityscapes, pascal-voc, yolo-seg,
+    nnunet, kitti-step, custom (your own YAML schema), or any that a package adds (`segstudio
+    doctor` lists them). SOURCE is an export file or project:ID.
     """
     from exporters.runner import run_export
     from segstudio.plugins import find_exporter

@@ -47,7 +47,7 @@ _NEEDED: Final[Mapping[Per, tuple[frozenset[str], ...]]] = {
     "split": (frozenset({"split"}),),
     "dataset": (),
 }
-_OURS: Final = frozenset({"readme.md", "dataset.json", "contact-sheet.png"})
+_OURS: Final = frozenset({"readme.md", "dataset.json", "taxonomy.yaml", "contact-sheet.jpg"})
 
 
 @dataclass(frozen=True, slots=True)
