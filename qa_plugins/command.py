@@ -35,16 +35,48 @@ class ReportOptions:
     pictures: int
 
 
-@click.command()
+class QaCommand(click.Command):
+    """`segstudio qa CHECK SOURCE`, where `watch` in the place of CHECK is a command of its own.
+
+    A click group would take everything before the first word for its own options and refuse
+    `segstudio qa --out DIR agreement SOURCE`.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Hand over to `watch` where that is the first word."""
+        if args[:1] == ["watch"]:
+            from qa_plugins.watch_command import watch
+
+            return watch.make_context(f"{info_name} watch", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the context was made for."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command(cls=QaCommand)
 @click.argument("checks", metavar="CHECK[,CHECK...]")
 @source_options
 @click.option(
-    "--out", "out_dir", type=click.Path(file_okay=False, path_type=Path), required=True,
+    "--out", "out_dir", type=click.Path(file_okay=False, path_type=Path),
     help="Folder for qa.json, qa.html and tasks.csv.",
 )  # fmt: skip
 @click.option("--gates", metavar="FILE|PRESET", help="What the batch must reach; YAML or a preset.")
 @click.option("--write-back", is_flag=True, help="Put the result on the tasks (project:ID only).")
-@click.option("--dry-run", is_flag=True, help="With --write-back: say what would be written.")
+@click.option(
+    "--undo", is_flag=True,
+    help="Measure nothing; remove what --write-back put on the tasks, and its tab.",
+)  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True, help="With --write-back or --undo: say what would be changed."
+)
 @click.option("--names", is_flag=True, help="Name people in the report instead of letters.")
 @click.option(
     "--images", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
@@ -68,9 +100,10 @@ class ReportOptions:
 def qa(
     checks: str,
     source: SourceOptions,
-    out_dir: Path,
+    out_dir: Path | None,
     gates: str | None,
     write_back: bool,
+    undo: bool,
     dry_run: bool,
     names: bool,
     images: tuple[Path, ...],
@@ -84,7 +117,8 @@ def qa(
 ) -> None:
     """Check the annotations of SOURCE and report on them.
 
-    CHECK is one or several of the installed checks, comma separated, e.g. agreement.
+    CHECK is one or several of the installed checks, comma separated, e.g. agreement. In its place,
+    `segstudio qa watch project:ID` keeps the agreement on the tasks current while people annotate.
 
     Ends with 1 when a gate fails, 0 when all pass or none was given.
     """
@@ -97,8 +131,17 @@ def qa(
     gate_set = load_gates(gates)
     if gate_set.gates and "agreement" not in wanted:
         raise UsageError("Gates are judged on the check 'agreement', which was not asked for.")
+    if undo:
+        if write_back:
+            raise UsageError("--undo takes back what --write-back wrote: give one of the two.")
+        click.echo(_undo(wanted, source, dry_run=dry_run))
+        return
     if dry_run and not write_back:
-        raise UsageError("--dry-run goes with --write-back; without it nothing is written anyway.")
+        raise UsageError(
+            "--dry-run goes with --write-back or --undo; without them nothing is written anyway."
+        )
+    if out_dir is None:
+        raise UsageError("Name the folder for the report, for example: --out qa.")
     opened = source.open()
     if write_back and opened.project_id is None:
         raise UsageError("--write-back needs a project on a server: give SOURCE as project:ID.")
@@ -119,6 +162,29 @@ def qa(
         _refuse_losses(run.result)
     if run.result["batch"]["verdict"] == "fail":
         raise SystemExit(EXIT_GATE_FAILED)
+
+
+def _undo(checks: Sequence[str], source: SourceOptions, *, dry_run: bool) -> str:
+    from qa_plugins.write_back import undo_write_back
+
+    if list(checks) != ["agreement"]:
+        raise UsageError(
+            f"--undo goes with the check 'agreement' alone, not with '{','.join(checks)}': no "
+            "other check writes to the tasks."
+        )
+    server = SourceOptions(
+        source.spec, source.url, source.api_key, source.ca_bundle, source.insecure
+    )
+    project_id = server.open().project_id
+    if project_id is None:
+        raise UsageError("--undo needs a project on a server: give SOURCE as project:ID.")
+    if source != server:
+        raise UsageError(
+            "--undo clears the whole project and takes no filter, taxonomy or labelling interface: "
+            "leave out everything but the server's options and --dry-run."
+        )
+    with source.connect() as client:
+        return undo_write_back(client, project_id, dry_run=dry_run)
 
 
 def _parse_options(options: tuple[str, ...]) -> dict[str, str]:
@@ -187,16 +253,17 @@ def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bo
     Raises:
         ServerError: the server refuses, or some tasks could not be written.
     """
+    from qa_plugins.runner import AGREEMENT
     from qa_plugins.write_back import TAB_FILTERS, TAB_ORDERING, TAB_TITLE, task_records
     from segstudio.progress import ProgressLine
     from segstudio.writeback import ensure_tab, write_results
 
-    records = list(task_records(run.result, run.earlier_records))
+    records = list(task_records(run.result, run.earlier_records, run.digests))
     with ProgressLine("Writing back", len(records)) as progress:
         summary = write_results(client, project_id, records, progress, dry_run=dry_run)
     if summary.problems:
         raise ServerError(f"{summary}. First: {summary.problems[0].message}")
-    if dry_run or not records:
+    if dry_run or not records or AGREEMENT not in run.checks:
         return f"Write-back: {summary}."
     ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
     return f"Write-back: {summary}. The tab “{TAB_TITLE}” lists the worst first."

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qa_plugins.freshness import annotations_digest, recorded_digest
 from qa_plugins.gates import GateSet, evaluate, overall_verdict, rework_rule
 from qa_plugins.measurement import TaskMeasurement
 from qa_plugins.worst import WorstTasks
@@ -31,15 +32,17 @@ class QaRun:
     """What a run leaves: the result, and the tasks worth a picture.
 
     ``result`` is DESIGN's ``qa.json``; checks other than agreement are under its ``checks``.
-    ``earlier_records`` are tasks that carry an agreement record of an earlier run. ``checks`` are
-    those that ran, in the order asked for.
+    ``checks`` are those that ran, in the order asked for. ``earlier_records`` are the tasks that
+    carry an agreement record of an earlier run, with the digest of the annotations that it was
+    measured on; ``digests`` are those of the annotations as they are now, of a project on a server.
     """
 
     result: dict[str, Any]
     worst: WorstTasks
     context: CheckContext
     checks: Mapping[str, Check] = field(default_factory=dict)
-    earlier_records: set[int] = field(default_factory=set)
+    earlier_records: dict[int, str] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
 
     def sections(self, names: NameOf) -> list[Section]:
         """What each check shows on the page."""
@@ -63,6 +66,7 @@ def run_checks(
     cluster: str | None = None,
     pictures: int = 6,
     out_dir: Path | None = None,
+    label: str = "Checking",
 ) -> QaRun:
     """Measure every task with every check, summarize, judge the gates.
 
@@ -76,6 +80,7 @@ def run_checks(
         cluster: address of a Ray cluster.
         pictures: how many of the worst tasks to keep for pictures.
         out_dir: where checks may put files of their own.
+        label: of the progress shown; "" shows none.
 
     Raises:
         UsageError: no check of that name.
@@ -90,13 +95,13 @@ def run_checks(
     )
     run = QaRun({}, WorstTasks(pictures), context, checks)
     failures: list[Problem] = []
-    seen = _Seen()
+    seen = _Seen(run.earlier_records, run.digests if source.project_id is not None else None)
     results = map_tasks(
         functools.partial(_measure, checks=checks, context=context),
-        seen.watch(source.tasks(), run.earlier_records),
+        seen.watch(source.tasks()),
         workers=workers,
         cluster=cluster,
-        label="Checking",
+        label=label,
         total=source.count(),
     )
     measured = _collect(results, seen, run.worst, failures)
@@ -107,18 +112,25 @@ def run_checks(
 
 @dataclass(slots=True)
 class _Seen:
-    """The tasks that are with a worker now, in order, so that the worst can be kept."""
+    """The tasks that are with a worker now, in order, so that the worst can be kept.
 
+    Notes on the way what the tasks say of earlier runs.
+    """
+
+    earlier_records: dict[int, str]
+    digests: dict[int, str] | None
     waiting: deque[Task] = field(default_factory=deque)
     count: int = 0
 
-    def watch(self, tasks: Iterable[Task], earlier_records: set[int]) -> Iterator[Task]:
+    def watch(self, tasks: Iterable[Task]) -> Iterator[Task]:
         for task in tasks:
             self.waiting.append(task)
             self.count += 1
-            ours = task.meta.get("segstudio")
-            if isinstance(ours, Mapping) and AGREEMENT in ours:
-                earlier_records.add(task.id)
+            earlier = recorded_digest(task)
+            if earlier is not None:
+                self.earlier_records[task.id] = earlier
+            if self.digests is not None:
+                self.digests[task.id] = annotations_digest(task)
             yield task
 
 

@@ -20,7 +20,14 @@ from segstudio.errors import ServerError, UsageError
 from segstudio.progress import ProgressLine
 from segstudio.tasks import Problem
 from segstudio.writeback_predictions import PredictionSetup, configure_predictions
-from segstudio.writeback_project import ensure_tab, number_filter, write_instructions
+from segstudio.writeback_project import (
+    ensure_tab,
+    number_filter,
+    remove_tab,
+    write_instructions,
+)
+from segstudio.writeback_rows import task_rows
+from segstudio.writeback_webhooks import ensure_webhook, remove_webhooks
 
 __all__ = [
     "META_KEY",
@@ -29,8 +36,12 @@ __all__ = [
     "WriteSummary",
     "configure_predictions",
     "ensure_tab",
+    "ensure_webhook",
     "merged_task",
     "number_filter",
+    "remove_tab",
+    "remove_webhooks",
+    "task_rows",
     "write_instructions",
     "write_results",
 ]
@@ -49,7 +60,8 @@ class TaskRecord:
 
     Attributes:
         task_id: the task.
-        meta: keys to set below `meta.segstudio`; other keys there stay.
+        meta: keys to set below `meta.segstudio`; other keys there stay; None removes the key, and
+            `segstudio` with its last one.
         data: flat columns for the Data Manager, named `qa_...`; None removes the column.
     """
 
@@ -131,7 +143,13 @@ def merged_task(
     meta, data = dict(task.get("meta") or {}), dict(task.get("data") or {})
     if record.meta:
         ours = meta.get(META_KEY)
-        meta[META_KEY] = {**(ours if isinstance(ours, Mapping) else {}), **record.meta}
+        merged = {**(ours if isinstance(ours, Mapping) else {}), **record.meta}
+        removed = {key for key, value in record.meta.items() if value is None}
+        kept = {key: value for key, value in merged.items() if key not in removed}
+        if kept:
+            meta[META_KEY] = kept
+        elif isinstance(ours, Mapping):
+            del meta[META_KEY]
     for key, value in record.data.items():
         if value is None:
             data.pop(key, None)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from segstudio.client import Client
-from segstudio.errors import UsageError
+from segstudio.errors import ServerError, UsageError
 
 
 def number_filter(column: str, operator: str, value: float) -> dict[str, Any]:
@@ -72,6 +72,57 @@ def ensure_tab(
         # this, everybody would see nothing but the new tab's tasks.
         _make_tab(client, project_id, what, {**wanted, **_DEFAULT_TAB})
     return _make_tab(client, project_id, what, wanted)
+
+
+def remove_tab(
+    client: Client,
+    project_id: int,
+    title: str,
+    filters: Sequence[Mapping[str, Any]],
+    *,
+    dry_run: bool = False,
+) -> int:
+    """Remove the tabs that `ensure_tab` made of this title and filters; return how many.
+
+    A tab of the same title that somebody gave other filters is theirs and stays. Read again
+    afterwards: what is gone was seen to be gone.
+
+    Raises:
+        ServerError: the server refuses, or a tab is still there after its removal.
+    """
+    ours = _tabs_like(client, project_id, title, filters)
+    if dry_run or not ours:
+        return len(ours)
+    what = f"project {project_id}'s tabs"
+    for view_id in ours:
+        path, query = f"/api/dm/views/{view_id}/", {"project": project_id}
+        client.request("DELETE", path, what=what, params=query)
+    if _tabs_like(client, project_id, title, filters):
+        raise ServerError(
+            f"The tab “{title}” of project {project_id} at {client.url} is still there after it "
+            "was removed. Somebody else may have made it again; try once more."
+        )
+    return len(ours)
+
+
+def _tabs_like(
+    client: Client, project_id: int, title: str, filters: Sequence[Mapping[str, Any]]
+) -> list[int]:
+    views = client.get_json(
+        "/api/dm/views/", what=f"project {project_id}'s tabs", project=project_id
+    )
+    found = []
+    for view in views:
+        data = view.get("data") or {}
+        items = (data.get("filters") or {}).get("items") or []
+        # The Data Manager adds keys of its own to an item when somebody opens the tab.
+        shaped = len(items) == len(filters) and all(
+            all(item.get(key) == value for key, value in wanted.items())
+            for item, wanted in zip(items, filters, strict=True)
+        )
+        if data.get("title") == title and shaped:
+            found.append(int(view["id"]))
+    return found
 
 
 _DEFAULT_TAB: Final[Mapping[str, Any]] = {

@@ -83,6 +83,9 @@ def test_without_gates_there_is_no_verdict_and_no_failure(tmp_path: Path) -> Non
         ([","], "at least one"),
         (["agreement", "--dry-run"], "write-back"),
         (["agreement", "--write-back"], "project:ID"),
+        (["agreement", "--undo"], "project:ID"),
+        (["agreement,validation", "--undo"], "no other check writes"),
+        (["agreement", "--undo", "--write-back"], "one of the two"),
         (["agreement", "--gates", "nowhere.yaml"], "preset"),
     ],
 )
@@ -155,7 +158,9 @@ def test_what_is_written_to_tasks_names_nobody_and_no_time(tmp_path: Path) -> No
     records = list(task_records(run.result))
     assert records == list(task_records(run.result))
     first = records[0]
-    assert first.data == {"qa_miou": 0.5, "qa_verdict": "rework", "qa_worst_class": "car"}
+    assert first.data == {
+        "qa_miou": 0.5, "qa_verdict": "rework", "qa_worst_class": "car", "qa_stale": "no",
+    }  # fmt: skip
     agreement = first.meta["agreement"]
     assert agreement["annotators"] == 2
     assert agreement["conflicts"] == {"low_overlap": 1}
@@ -168,6 +173,29 @@ def test_what_is_written_to_tasks_names_nobody_and_no_time(tmp_path: Path) -> No
 
 def test_a_task_that_is_compared_no_more_loses_its_columns() -> None:
     result = {"tasks": [{"id": 5, "miou": None}, {"id": 6, "miou": None}]}
-    records = list(task_records(result, earlier_records={5}))
+    records = list(task_records(result, earlier_records={5: "old"}))
     assert [record.task_id for record in records] == [5]
-    assert records[0].data == {"qa_miou": None, "qa_verdict": None, "qa_worst_class": None}
+    assert records[0].data == dict.fromkeys(("qa_miou", "qa_verdict", "qa_worst_class", "qa_stale"))
+
+
+def test_a_record_that_this_run_does_not_judge_is_marked_stale_where_annotations_changed() -> None:
+    earlier = {7: "as before", 8: "as before", 9: "as before"}
+    digests = {7: "as before", 8: "changed"}  # 9 was not read
+    records = list(task_records({"tasks": []}, earlier, digests))
+    assert [(one.task_id, one.meta, one.data) for one in records] == [
+        (7, {}, {"qa_stale": "no"}),
+        (8, {}, {"qa_stale": "yes"}),
+    ]
+
+
+def test_undo_takes_the_whole_project_and_no_filter() -> None:
+    server = ["--url", "http://127.0.0.1:9", "--api-key", "x" * 40]
+    result = invoke("agreement", "project:1", "--undo", "--task", "3", *server)
+    assert isinstance(result.exception, UsageError)
+    assert "takes no filter" in str(result.exception)
+
+
+def test_without_a_folder_for_the_report_the_sentence_names_the_option(tmp_path: Path) -> None:
+    result = invoke("agreement", batch(tmp_path))
+    assert isinstance(result.exception, UsageError)
+    assert "--out" in str(result.exception)

@@ -33,6 +33,12 @@ def annotators(client: Any, count: int) -> list[int]:
     ]
 
 
+def columns(sdk: Any, project_id: int, name: str) -> list[Any]:
+    """A column of the tasks in the order of their images."""
+    tasks = sdk.tasks.list(project=project_id, fields="all")
+    return [one.data.get(name) for one in sorted(tasks, key=lambda one: one.data["image"])]
+
+
 def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
     label_studio: RunningLabelStudio, project_factory: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -51,10 +57,10 @@ def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
         ]})  # fmt: skip
     sdk.projects.import_tasks(id=project.id, request=tasks)
 
-    def run(*options: str) -> Result:
+    def run(*options: str, checks: str = "agreement") -> Result:
         return CliRunner().invoke(
             qa,
-            ["agreement", f"project:{project.id}", "--out", str(tmp_path), "--workers", "1",
+            [checks, f"project:{project.id}", "--out", str(tmp_path), "--workers", "1",
              "--url", label_studio.url, "--api-key", label_studio.api_key, *options],
             catch_exceptions=False,
         )  # fmt: skip
@@ -81,6 +87,33 @@ def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
     assert "0 tasks written, 3 already up to date" in again.output
     views = client.get_json("/api/dm/views/", project=project.id)
     assert sum(view["data"]["title"] == TAB_TITLE for view in views) == 1
+
+    # Somebody redraws; a run that judges no agreement marks the record, and no other.
+    redrawn = min(stored["002.png"].annotations, key=lambda one: one["id"])
+    result = annotation(1, first, [("road", FULL)])["result"]
+    client.request("PATCH", f"/api/annotations/{redrawn['id']}/", json={"result": result})
+    run("--write-back", checks="validation")
+    assert columns(sdk, project.id, "qa_stale") == ["no", "yes", "no"]
+    run("--write-back")
+    assert columns(sdk, project.id, "qa_stale") == ["no", "no", "no"]
+    assert columns(sdk, project.id, "qa_miou") == [1.0, 0.0, 0.6]
+
+    # Undo takes back what is ours and nothing else.
+    sdk.tasks.update(id=stored["003.png"].id, meta={"segstudio": {"plan": 1}})
+    own = {**stored["003.png"].data, "qa_miou": 0.25}
+    client.request("PATCH", f"/api/tasks/{stored['003.png'].id}/", json={"data": own})
+    assert "2 tasks would be cleared" in run("--undo", "--dry-run").output
+    assert columns(sdk, project.id, "qa_miou") == [1.0, 0.0, 0.25]
+    assert "2 tasks cleared" in run("--undo").output
+    for task in sdk.tasks.list(project=project.id, fields="all"):
+        number = int(task.data["image"][:3])
+        assert task.meta == ({"segstudio": {"plan": 1}} if number == 3 else {"own": number})
+        assert ("qa_miou" in task.data) is (number == 3)
+        assert number == 3 or task.data == {"image": f"{number:03}.png"}
+        assert len(task.annotations) == 2
+    views = client.get_json("/api/dm/views/", project=project.id)
+    assert [view["data"]["title"] for view in views] == ["Default"]
+    assert "0 tasks cleared" in run("--undo").output
 
 
 def test_names_come_from_the_server_when_asked_for(

@@ -27,6 +27,12 @@ CONFIG = (
     '<Label value="Car"/></BrushLabels></View>'
 )
 
+RECTANGLE = {
+    "id": "r", "type": "rectangle", "from_name": "box", "to_name": "image", "image_rotation": 0,
+    "original_width": 20, "original_height": 20,
+    "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rotation": 0},
+}  # fmt: skip
+
 
 class FakeTasks:
     """Tasks behind the two endpoints that write-back uses; `lose` undoes a task's first writes."""
@@ -95,6 +101,15 @@ def test_the_same_records_again_write_nothing():
     summary = write(fake, RECORDS)
     assert (summary.written, summary.unchanged, fake.patches) == (0, 3, [])
     assert str(summary) == "0 tasks written, 3 already up to date"
+
+
+def test_a_key_that_is_none_is_removed_and_the_last_one_takes_segstudio_along():
+    fake = FakeTasks(TASKS)
+    write(fake, [TaskRecord(2, {"agreement": None}), TaskRecord(3, {"agreement": None})])
+    assert fake.tasks[2]["meta"] == {"segstudio": {"gold": 3}}
+    write(fake, [TaskRecord(2, {"gold": None}), TaskRecord(3, {}, {"qa_miou": None})])
+    assert fake.tasks[2]["meta"] == {}
+    assert fake.tasks[3] == {"data": {"image": "c.jpg"}, "meta": None}
 
 
 def test_data_is_not_sent_where_only_meta_changes():
@@ -222,13 +237,20 @@ def test_writing_survives_other_writers_on_a_real_server(real_project):
     client, project_id = real_project
     ids = [task.id for task in open_source(f"project:{project_id}", client=client).tasks()]
     stop = threading.Event()
+    saved = {}
 
     def meddle():
         # Annotators at work: their submissions save the task, as the server does.
         with connect(client.url, client._api_key) as other:
             while not stop.is_set():
                 for one in ids:
-                    other.request("POST", f"/api/tasks/{one}/annotations/", json={"result": []})
+                    path = f"/api/tasks/{one}/annotations/"
+                    answer = other.request("POST", path, json={"result": [RECTANGLE]})
+                    made = answer.json()["id"]
+                    answer = other.request(
+                        "PATCH", f"/api/annotations/{made}/", json={"lead_time": float(made)}
+                    )
+                    saved[made] = answer.json()["lead_time"]
 
     meddler = threading.Thread(target=meddle)
     meddler.start()
@@ -239,8 +261,14 @@ def test_writing_survives_other_writers_on_a_real_server(real_project):
         stop.set()
         meddler.join()
     assert summary.problems == ()
+    stored = {}
     for task in open_source(f"project:{project_id}", client=client).tasks():
         assert (task.meta["segstudio"]["n"], task.data["qa_n"]) == (task.id, task.id)
+        stored |= {one.id: one for one in task.annotations}
+    # Nothing that an annotator was told to be saved is gone.
+    assert saved
+    assert {one.id: one.lead_time_s for one in stored.values()} == saved
+    assert all(one.regions[0].value["width"] == 5 for one in stored.values())
 
 
 def test_instructions_keep_what_people_wrote_on_a_real_server(real_project):

@@ -1,0 +1,184 @@
+"""`segstudio qa watch`: what changed becomes current, by webhook and by polling."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from qa_plugins import watch as watch_module
+from qa_plugins.command import qa
+from qa_plugins.gates import GateSet
+from qa_plugins.watch import Watch
+from qa_plugins.watch_command import parse_listen
+from qa_plugins.watch_endpoint import ACTIONS, SECRET_HEADER, WebhookEndpoint
+from segstudio.client import Client, connect
+from segstudio.errors import ServerError, UsageError
+from segstudio.taxonomy import derive_taxonomy
+from segstudio.writeback import ensure_webhook, remove_webhooks
+from tests.qa_plugins.qa_tasks import CONFIG_XML, annotation
+
+if TYPE_CHECKING:
+    from tests.conftest import RunningLabelStudio
+
+FULL = np.ones((20, 20))
+HALF = np.vstack([np.ones((10, 20)), np.zeros((10, 20))])
+
+
+def never_used() -> Client:
+    return Client("http://127.0.0.1:9", "x" * 40)
+
+
+def make(client: Client, project_id: int = 1, **fields: Any) -> Watch:
+    return Watch(
+        client, project_id, lambda source: derive_taxonomy(source.label_config), GateSet(),
+        lambda sentence: None, **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["batch.json"], "project:ID"),
+        (["project:1", "--once", "--register"], "Leave out --register"),
+        (["project:1", "--unregister", "--register"], "give it alone"),
+        (["project:1", "--listen", "everywhere"], "HOST:PORT"),
+    ],
+)
+def test_usage_errors_are_sentences(arguments: list[str], words: str) -> None:
+    server = ["--url", "http://127.0.0.1:9", "--api-key", "x" * 40]
+    result = CliRunner().invoke(qa, ["watch", *arguments, *server])
+    assert isinstance(result.exception, UsageError)
+    assert words in str(result.exception)
+
+
+def test_a_weak_secret_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSTUDIO_WATCH_SECRET", "short")
+    server = ["--url", "http://127.0.0.1:9", "--api-key", "x" * 40]
+    result = CliRunner().invoke(qa, ["watch", "project:1", *server])
+    assert "16 or more" in str(result.exception)
+
+
+def test_qa_help_names_watch_and_watch_has_its_own() -> None:
+    assert "qa watch" in CliRunner().invoke(qa, ["--help"]).output
+    assert "--register" in CliRunner().invoke(qa, ["watch", "--help"]).output
+
+
+@pytest.mark.parametrize("text", ["9095", "host:", "host:99999", ":1"])
+def test_addresses_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="HOST:PORT"):
+        parse_listen(text)
+
+
+def test_each_poll_takes_only_what_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps = {1: "2026-01-01T00:00:00Z", 2: "2026-01-01T00:01:00Z"}
+    monkeypatch.setattr(
+        watch_module, "task_rows",
+        lambda client, project_id, fields, changed_after: [
+            {"id": one, "updated_at": stamp} for one, stamp in stamps.items()
+            if changed_after is None or stamp > changed_after.isoformat().replace("+00:00", "Z")
+        ],
+    )  # fmt: skip
+    measured: list[list[int]] = []
+    monkeypatch.setattr(Watch, "_measure_and_write", lambda self, ids: measured.append(list(ids)))
+    watching = make(never_used())
+    assert watching.catch_up() == 2
+    assert watching.catch_up() == 0  # task 2 is within the overlap, and known
+    stamps[1] = "2026-01-01T00:00:58Z"
+    assert watching.catch_up() == 1
+    assert measured == [[1, 2], [1]]
+
+
+def test_trouble_is_waited_out_and_loses_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, measured, said = threading.Event(), [], []
+    answers: list[Exception | None] = [ServerError("Down.", 503), None]
+
+    def measure(self: Watch, ids: list[int]) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+        measured.append(list(ids))
+        stop.set()
+
+    monkeypatch.setattr(Watch, "_measure_and_write", measure)
+    monkeypatch.setattr(watch_module, "task_rows", lambda *_, **__: [])
+    watching = make(never_used(), settle_s=0.0)
+    watching.say = said.append
+    watching.queue.put(7)
+    watching.run(stop)
+    assert measured == [[7]]
+    assert said == ["Down. Trying again in 1 s."]
+
+
+def test_a_refused_token_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ServerError("No.", 401)
+
+    monkeypatch.setattr(watch_module, "task_rows", refuse)
+    with pytest.raises(ServerError, match=r"No\."):
+        make(never_used()).run(threading.Event())
+
+
+def drawn(person: int, array: Any) -> dict[str, Any]:
+    made = annotation(1, person, [("car", array)])
+    return {"completed_by": person, "result": made["result"], "ground_truth": False}
+
+
+def test_a_changed_annotation_makes_its_task_current_on_a_real_server(
+    label_studio: RunningLabelStudio, project_factory: Callable[..., Any]
+) -> None:
+    sdk = label_studio.sdk()
+    project = project_factory(CONFIG_XML, title="qa watch")
+    people = [sdk.users.create(username=f"w{k}", email=f"w-{k}@example.org").id for k in "ab"]
+    tasks = [
+        {"data": {"image": f"{n}.png"}, "annotations": [drawn(one, FULL) for one in people]}
+        for n in range(2)
+    ]
+    sdk.projects.import_tasks(id=project.id, request=tasks)
+
+    def state() -> list[tuple[Any, Any]]:
+        found = sorted(sdk.tasks.list(project=project.id, fields="all"), key=lambda one: one.id)
+        return [(one.data.get("qa_miou"), one.data.get("qa_stale")) for one in found]
+
+    def wait_until(wanted: list[tuple[Any, Any]]) -> None:
+        end_s = time.monotonic() + 120
+        while state() != wanted and time.monotonic() < end_s:
+            time.sleep(0.3)
+        assert state() == wanted
+
+    client = connect(label_studio.url, label_studio.api_key)
+    first = min(sdk.tasks.list(project=project.id, fields="all"), key=lambda one: one.id)
+    changed = f"/api/annotations/{first.annotations[0]['id']}/"
+    stop = threading.Event()
+    # So long between polls that the second value can only come by webhook.
+    watching = make(client, project.id, poll_s=10_000.0, settle_s=0.1)
+    thread = threading.Thread(target=watching.run, args=(stop,))
+    with WebhookEndpoint(watching.queue, project.id, "s" * 32) as endpoint:
+        url, headers = f"http://127.0.0.1:{endpoint.port}/", {SECRET_HEADER: endpoint.secret}
+        made = ensure_webhook(client, project.id, url, headers, ACTIONS)
+        assert ensure_webhook(client, project.id, url, headers, ACTIONS) == made
+        thread.start()
+        try:
+            wait_until([(1.0, "no"), (1.0, "no")])
+            client.request("PATCH", changed, json={"result": drawn(people[0], HALF)["result"]})
+            wait_until([(0.5, "no"), (1.0, "no")])
+        finally:
+            stop.set()
+            thread.join()
+    assert remove_webhooks(client, project.id, SECRET_HEADER) == 1
+    assert remove_webhooks(client, project.id, SECRET_HEADER) == 0
+
+    # Nobody watches; the next look finds the deletion by itself.
+    client.request("DELETE", changed)
+    server = ["--url", label_studio.url, "--api-key", label_studio.api_key]
+    result = CliRunner().invoke(
+        qa, ["watch", f"project:{project.id}", "--once", *server], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert "2 tasks looked at" in result.output
+    assert state() == [(None, None), (1.0, "no")]
