@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qa_plugins.agreement_report import agreement_section
 from qa_plugins.agreement_sums import AgreementSums
+from qa_plugins.anchoring import is_assisted, measure_anchoring, shared_prelabels
 from qa_plugins.disagreement import DEFAULT_NEAR_PX, split_disagreement
 from qa_plugins.drawing import NOTHING, Drawing, Place, draw, image_sizes
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
@@ -30,7 +31,8 @@ from segstudio.images import ImageKey, image_references, regions_by_image
 from segstudio.plugins import CheckContext
 from segstudio.regions import Problem, Region
 from segstudio.report_sections import NameOf, Section
-from segstudio.tasks import Task
+from segstudio.tasks import Annotation, Task
+from segstudio.taxonomy import Taxonomy
 
 Int64Array = NDArray[np.int64]
 
@@ -51,10 +53,13 @@ class AgreementCheck:
     def measure(self, task: Task, context: CheckContext) -> TaskMeasurement:
         """Compare everybody who annotated the task with everybody else."""
         drawn = draw_task(task, context)
-        near_px = _near_px(context.options)
-        stuff = frozenset(one.name for one in context.taxonomy.classes if not one.is_thing)
+        extent = Extent(
+            _near_px(context.options),
+            tuple(shared_prelabels(task, drawn.annotations)),
+            context.taxonomy,
+        )
         images = tuple(
-            measure_image(key, drawn.annotators, drawings, size_px, near_px, stuff)
+            measure_image(key, drawn.annotators, drawings, size_px, extent)
             for key, size_px, drawings in drawn.images
         )
         compared = drawn.annotators if images else ()
@@ -69,6 +74,7 @@ class AgreementCheck:
             entry=task_entry(task.id, _image_name(task, context), compared, images),
             subsets=_subsets(task, context.options),
             seconds_per_object=_seconds_per_object(drawn) if images else (),
+            assisted=tuple(is_assisted(one) for one in drawn.annotations) if images else (),
         )
 
     def summarize(
@@ -104,7 +110,7 @@ class AgreementCheck:
 class DrawnTask:
     """The masks of everybody who is compared on a task; images in the order of their keys.
 
-    ``lead_times_s`` has an entry an annotator.
+    ``annotations`` has an entry an annotator.
     """
 
     annotators: tuple[int, ...]
@@ -112,7 +118,7 @@ class DrawnTask:
     seen: tuple[int, ...]
     kept_out: dict[str, int]
     problems: tuple[Problem, ...]
-    lead_times_s: tuple[float | None, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
 
 
 def draw_task(task: Task, context: CheckContext) -> DrawnTask:
@@ -140,14 +146,14 @@ def draw_task(task: Task, context: CheckContext) -> DrawnTask:
         for key in sorted(sizes)
     )
     comparable = len(annotators) > 1
-    lead_times = {rater.annotator_id: rater.annotation.lead_time_s for rater in selection.raters}
+    annotations = {rater.annotator_id: rater.annotation for rater in selection.raters}
     return DrawnTask(
         annotators,
         images if comparable else (),
         seen,
         kept_out,
         tuple(problems),
-        tuple(lead_times[person] for person in annotators),
+        tuple(annotations[person] for person in annotators),
     )
 
 
@@ -171,17 +177,25 @@ def _draw_annotation(
     return drawings, problems
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What is measured beside overlap: ``near_px`` and pre-labels (one a pair), see the check."""
+
+    near_px: int
+    prelabels: tuple[tuple[Region, ...] | None, ...]
+    taxonomy: Taxonomy
+
+
 def measure_image(
     key: ImageKey,
     annotators: Sequence[int],
     drawings: Sequence[Drawing],
     size_px: tuple[int, int],
-    near_px: int | None = None,
-    stuff: frozenset[str] = frozenset(),
+    extent: Extent | None = None,
 ) -> ImageMeasurement:
     """Compare the drawings of one image, one an annotator; ``size_px`` is (height, width).
 
-    With ``near_px`` the disagreement is split as well, see `split_disagreement`.
+    With ``extent`` the disagreement is split by kind as well, and anchoring is measured.
     """
     classes = tuple(sorted({name for drawing in drawings for name in drawing.class_masks}))
     pairs = list(combinations(range(len(annotators)), 2))
@@ -220,10 +234,19 @@ def measure_image(
         panoptic_iou=objects.ious,
         conflicts=objects.conflicts,
         disagreement=None
-        if near_px is None
+        if extent is None
         else split_disagreement(
-            drawings, classes, areas_px, intersections_px, objects.lone, stuff, near_px
+            drawings,
+            classes,
+            areas_px,
+            intersections_px,
+            objects.lone,
+            frozenset(one.name for one in extent.taxonomy.classes if not one.is_thing),
+            extent.near_px,
         ),
+        anchoring=None
+        if extent is None
+        else measure_anchoring(key, size_px, drawings, classes, extent.prelabels, extent.taxonomy),
     )
 
 
@@ -300,8 +323,8 @@ def _seconds_per_object(drawn: DrawnTask) -> tuple[float | None, ...]:
         for place in range(len(drawn.annotators))
     ]
     return tuple(
-        None if seconds is None or not count else seconds / count
-        for seconds, count in zip(drawn.lead_times_s, counts, strict=True)
+        None if one.lead_time_s is None or not count else one.lead_time_s / count
+        for one, count in zip(drawn.annotations, counts, strict=True)
     )
 
 

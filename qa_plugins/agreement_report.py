@@ -8,6 +8,7 @@ from typing import Any
 from qa_plugins.disagreement import sentence
 from segstudio.report_sections import Finding, NameOf, Section, Severity, Table
 
+_CARRIED_SHARE = 0.5  # of the agreeing pixels, left as the shared pre-label had them
 _BLUNDER_SHARE = 0.25  # missed and mislabelled: more than a matter of outlines
 
 
@@ -19,11 +20,52 @@ def agreement_section(result: Mapping[str, Any], names: NameOf) -> Section | Non
     return Section(
         title="Boundary or blunder",
         lead="What the pixels are on which two people disagree: a matter of where to draw the "
-        "line, or objects missed and misnamed.",
-        findings=_disagreements(result, near_px)
-        or [Finding("The annotators agree on every pixel.")],
+        "line, or objects missed and misnamed; and whether pre-labels made them agree.",
+        findings=[
+            *_anchoring(result["batch"]),
+            *(_disagreements(result, near_px) or [Finding("The annotators agree on every pixel.")]),
+        ],
         tables=_disagreement_table(result, near_px),
     )
+
+
+def _anchoring(batch: Mapping[str, Any]) -> list[Finding]:
+    """Whether shared pre-labels carry the agreement, and how it is with and without a model."""
+    found = batch["anchoring"]
+    findings = []
+    if found["shared_pairs"]:
+        share, decided = found["untouched_share"], found["miou_decided"]
+        is_carried = decided is None or (share or 0.0) >= _CARRIED_SHARE
+        on_decided = (
+            "nobody changed a pixel of it, so this is no evidence of agreement"
+            if decided is None
+            else f"where people decided, mIoU is {decided:.3f} in place of "
+            f"{batch['miou']['accumulated']:.3f}"
+        )
+        untouched = "" if share is None else f"{share:.0%} of the agreeing pixels are untouched. "
+        findings.append(
+            Finding(
+                f"Shared pre-labels {'carry this agreement' if is_carried else 'had a part'}: "
+                f"{on_decided}.",
+                f"{untouched}{found['shared_pairs']:,} of {batch['pairs']:,} pairs began with one "
+                "and the same pre-label.",
+                "warning" if is_carried else "note",
+                "Have some tasks annotated without the pre-label before trusting this agreement."
+                if is_carried
+                else "",
+            )
+        )
+    by_assistance = found["by_assistance"]
+    helped, alone = by_assistance["assisted"], by_assistance["unassisted"]
+    if helped["miou"] is not None and alone["miou"] is not None:
+        findings.append(
+            Finding(
+                f"With a model's help two people agree with an mIoU of {helped['miou']:.3f}, "
+                f"without with {alone['miou']:.3f}.",
+                f"{helped['pairs']:,} and {alone['pairs']:,} pairs, accumulated.",
+            )
+        )
+    return findings
 
 
 def _disagreements(result: Mapping[str, Any], near_px: int) -> list[Finding]:

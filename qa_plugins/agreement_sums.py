@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qa_plugins.anchoring import AnchoringSums
 from qa_plugins.disagreement import DisagreementSums, add_image
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement
 from qa_plugins.metrics.bootstrap import REPLICATES, interval_95, unit_weights
@@ -128,6 +129,7 @@ class AgreementSums:
     kept_out: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[str] = field(default_factory=Counter)
     disagreement: dict[str, DisagreementSums] = field(default_factory=dict)
+    anchoring: AnchoringSums = field(default_factory=AnchoringSums)
 
     def add(self, task: TaskMeasurement) -> None:
         """Take one task in."""
@@ -146,6 +148,8 @@ class AgreementSums:
                 add_image(
                     self.disagreement, image.classes, image.disagreement, task.seconds_per_object
                 )
+                shared, union = image.overlap.intersection_px, image.overlap.union_px
+                self.anchoring.add(image.classes, shared, union, task.assisted, image.anchoring)
             pairs.update(image.pairs)
         for pair in pairs:
             self.pairs[pair].tasks += 1
@@ -174,6 +178,7 @@ class AgreementSums:
         self.conflicts.update(other.conflicts)
         for name, disagreement in other.disagreement.items():
             self.disagreement.setdefault(name, DisagreementSums()).merge(disagreement)
+        self.anchoring.merge(other.anchoring)
 
     def as_json(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
         """Batch, classes, annotators and pairs as ``qa.json`` states them.
@@ -244,6 +249,7 @@ class AgreementSums:
             "tasks": sums.tasks,
             "pixels": sums.pixels,
             "disagreement": self.disagreement.get(name, DisagreementSums()).as_json(),
+            "decided": self.anchoring.class_json(name),
         }
 
     def _batch_json(self, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -271,6 +277,7 @@ class AgreementSums:
             "kept_out": dict(sorted(self.kept_out.items())),
             "conflicts": dict(sorted(self.conflicts.items())),
             "disagreement": self._whole_disagreement().as_json(),
+            "anchoring": self.anchoring.as_json(),
             "coverage": {
                 "annotators": len(self.seen),
                 "annotators_compared": measured,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qa_plugins.anchoring import ImageAnchoring
 from qa_plugins.disagreement import ImageDisagreement
 from qa_plugins.metrics.overlap import OverlapCounts, mean_of_known
 from segstudio.tasks import Problem
@@ -24,7 +25,8 @@ class ImageMeasurement:
 
     Pairs come in the order of itertools.combinations over ``annotators``, which are sorted.
     ``panoptic_counts`` holds true positives, objects of the first only, of the second only.
-    ``disagreement`` is None where it was not asked for.
+    ``disagreement`` is None where it was not asked for, ``anchoring`` also where no pair shares a
+    pre-label.
     """
 
     to_name: str
@@ -40,6 +42,7 @@ class ImageMeasurement:
     panoptic_iou: FloatArray  # (P, C)
     conflicts: tuple[dict[str, Any], ...] = ()
     disagreement: ImageDisagreement | None = None
+    anchoring: ImageAnchoring | None = None
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -70,7 +73,8 @@ class TaskMeasurement:
     ``compared`` are the annotators that were compared, ``seen`` all who submitted something.
     ``unit`` is what the bootstrap resamples: the task, or the clip that it belongs to. ``entry`` is
     the task as ``qa.json`` lists it, ``subsets`` the positions of the subsets that it belongs to.
-    ``seconds_per_object`` has an entry for each of ``compared``, None where no lead time is known.
+    ``seconds_per_object`` has an entry for each of ``compared``, None where no lead time is known,
+    ``assisted`` says of each whether a model had a part in the annotation.
     """
 
     task_id: int
@@ -83,6 +87,7 @@ class TaskMeasurement:
     entry: dict[str, Any]
     subsets: tuple[int, ...] = ()
     seconds_per_object: tuple[float | None, ...] = ()
+    assisted: tuple[bool, ...] = ()
 
 
 def task_entry(
