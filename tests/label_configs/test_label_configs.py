@@ -46,9 +46,9 @@ def test_every_prompt_label_has_a_brush_to_land_on(domain: str) -> None:
 def test_annotators_can_say_what_was_hard(domain: str) -> None:
     config = parse_label_config(load_label_config(domain))
     (ambiguous,) = config.controls_of("choices")
-    (notes,) = config.controls_of("textarea")
+    notes = [(one.name, one.per_region) for one in config.controls_of("textarea")]
     assert (ambiguous.name, ambiguous.per_region) == ("ambiguous", True)
-    assert (notes.name, notes.per_region) == ("notes", False)
+    assert notes == [("region_notes", True), ("notes", False)]
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
