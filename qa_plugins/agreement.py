@@ -28,6 +28,7 @@ from qa_plugins.object_conflicts import compare_objects
 from qa_plugins.raters import UNREADABLE, Rater, select_raters
 from segstudio.errors import UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
+from segstudio.masks import union_all
 from segstudio.plugins import CheckContext
 from segstudio.regions import Problem, Region
 from segstudio.report_sections import NameOf, Section
@@ -205,11 +206,16 @@ def measure_image(
     band_shared, _, _ = join_pairs(bands)
     diagonal = np.arange(len(classes))
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
+    unlabelled_px = 0
     for row, (i, j) in enumerate(pairs):
         swapped = shared[row]
         if not (lists[i].disjoint and lists[j].disjoint):
             swapped = _drawn_for_each_other(drawings[i], drawings[j], classes)
             np.fill_diagonal(swapped, shared[row].diagonal())
+            labelled_px = _labelled_px(drawings[i], drawings[j], size_px)
+        else:
+            labelled_px = int(lists[i].areas_px.sum() + lists[j].areas_px.sum() - shared[row].sum())
+        unlabelled_px += size_px[0] * size_px[1] - labelled_px
         confusion += pair_confusion(
             swapped,
             lists[i].areas_px,
@@ -233,6 +239,7 @@ def measure_image(
         panoptic_counts=objects.counts,
         panoptic_iou=objects.ious,
         conflicts=objects.conflicts,
+        unlabelled_px=unlabelled_px,
         disagreement=None
         if extent is None
         else split_disagreement(
@@ -248,6 +255,10 @@ def measure_image(
         if extent is None
         else measure_anchoring(key, size_px, drawings, classes, extent.prelabels, extent.taxonomy),
     )
+
+
+def _labelled_px(a: Drawing, b: Drawing, size_px: tuple[int, int]) -> int:
+    return union_all([*a.class_masks.values(), *b.class_masks.values()], *size_px).area_px
 
 
 def _class_runs(drawing: Drawing, classes: Sequence[str]) -> LabelledRuns:

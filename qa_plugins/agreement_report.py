@@ -22,10 +22,23 @@ def agreement_section(result: Mapping[str, Any], names: NameOf) -> Section | Non
         lead="What the pixels are on which two people disagree: a matter of where to draw the "
         "line, or objects missed and misnamed; and whether pre-labels made them agree.",
         findings=[
+            _coverage(result["batch"]),
             *_anchoring(result["batch"]),
             *(_disagreements(result, near_px) or [Finding("The annotators agree on every pixel.")]),
         ],
         tables=_disagreement_table(result, near_px),
+    )
+
+
+def _coverage(batch: Mapping[str, Any]) -> Finding:
+    """Who was measured at all, and the agreement beyond chance."""
+    found = batch["coverage"]
+    alpha = batch["alpha"]
+    beyond = "" if alpha is None else f"Krippendorff's alpha over all pixels is {alpha:.3f}. "
+    return Finding(
+        f"{found['annotators_compared']} of {found['annotators']} annotators measured, "
+        f"{found['pairs_compared']} of {found['pairs_possible']} pairs.",
+        f"{beyond}Every pair weighs alike in the means; intervals resample tasks, never pairs.",
     )
 
 

@@ -4,7 +4,8 @@ Definitions. Per image and pair of distinct annotators a class has IoU = |A and 
 when neither drew it. ``accumulated`` adds up intersections and unions over all pairs first;
 ``per_image`` is the mean of the non-null values. mIoU is the mean over the classes with a value.
 Intervals resample tasks (or the clips that tasks belong to), never pairs: five annotators are one
-task and not ten independent pairs.
+task and not ten independent pairs. Point estimates weigh every pair alike, so an image of m people
+counts m (m - 1) / 2 times; alpha weighs every person's pixel alike (m times).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from qa_plugins.anchoring import AnchoringSums
 from qa_plugins.disagreement import DisagreementSums, add_image
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement
+from qa_plugins.metrics.alpha import nominal_alpha, one_against_rest
 from qa_plugins.metrics.bootstrap import REPLICATES, interval_95, unit_weights
 from qa_plugins.metrics.instances import PanopticCounts
 from qa_plugins.metrics.overlap import OverlapCounts, ratio
@@ -128,6 +130,7 @@ class AgreementSums:
     seen: Counter[int] = field(default_factory=Counter)
     kept_out: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[str] = field(default_factory=Counter)
+    coincidences: dict[tuple[str, str], float] = field(default_factory=dict)  # of alpha
     disagreement: dict[str, DisagreementSums] = field(default_factory=dict)
     anchoring: AnchoringSums = field(default_factory=AnchoringSums)
 
@@ -176,6 +179,8 @@ class AgreementSums:
         self.seen.update(other.seen)
         self.kept_out.update(other.kept_out)
         self.conflicts.update(other.conflicts)
+        for key, value in other.coincidences.items():
+            self.coincidences[key] = self.coincidences.get(key, 0.0) + value
         for name, disagreement in other.disagreement.items():
             self.disagreement.setdefault(name, DisagreementSums()).merge(disagreement)
         self.anchoring.merge(other.anchoring)
@@ -186,9 +191,10 @@ class AgreementSums:
         ``class_names`` come first and in their order, whether or not somebody drew them.
         """
         names = list(dict.fromkeys([*class_names, *sorted(self.classes)]))
-        classes = [self._class_json(name) for name in names]
+        labels, matrix = self._coincidence_matrix()
+        classes = [self._class_json(name, labels, matrix) for name in names]
         return {
-            "batch": self._batch_json(classes),
+            "batch": {**self._batch_json(classes), "alpha": nominal_alpha(matrix)},
             "classes": classes,
             "annotators": [self._annotator_json(person) for person in sorted(self.seen)],
             "pairs": [self._pair_json(pair) for pair in sorted(self.pairs)],
@@ -216,6 +222,7 @@ class AgreementSums:
         labels = (*image.classes, UNLABELLED)
         for i, j in zip(*np.nonzero(image.confusion_px), strict=True):
             self.confusion_px[labels[i], labels[j]] += int(image.confusion_px[i, j])
+        self._add_coincidences(image, labels)
         for column, name in enumerate(image.classes):
             sums = self._class(name)
             sums.pixels += int(image.areas_px[:, column].sum())
@@ -231,7 +238,22 @@ class AgreementSums:
                 float(image.panoptic_iou[:, column].sum()),
             )  # fmt: skip
 
-    def _class_json(self, name: str) -> dict[str, Any]:
+    def _add_coincidences(self, image: ImageMeasurement, labels: Sequence[str]) -> None:
+        matrix = image.confusion_px.astype(np.float64)
+        matrix[-1, -1] += 2 * image.unlabelled_px
+        matrix /= max(1, len(image.annotators) - 1)
+        for i, j in zip(*np.nonzero(matrix), strict=True):
+            key = labels[i], labels[j]
+            self.coincidences[key] = self.coincidences.get(key, 0.0) + float(matrix[i, j])
+
+    def _coincidence_matrix(self) -> tuple[list[str], FloatArray]:
+        labels = sorted({label for key in self.coincidences for label in key})
+        matrix = [
+            [self.coincidences.get((row, column), 0.0) for column in labels] for row in labels
+        ]
+        return labels, np.array(matrix).reshape(len(labels), len(labels))
+
+    def _class_json(self, name: str, labels: Sequence[str], matrix: FloatArray) -> dict[str, Any]:
         sums = self.classes.get(name) or ClassSums(np.zeros((4, self.replicates)))
         per_image, accumulated = self._class_replicates(sums)
         return {
@@ -250,6 +272,7 @@ class AgreementSums:
             "pixels": sums.pixels,
             "disagreement": self.disagreement.get(name, DisagreementSums()).as_json(),
             "decided": self.anchoring.class_json(name),
+            "alpha": one_against_rest(matrix, labels.index(name)) if name in labels else None,
         }
 
     def _batch_json(self, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class ImageMeasurement:
 
     Pairs come in the order of itertools.combinations over ``annotators``, which are sorted.
     ``panoptic_counts`` holds true positives, objects of the first only, of the second only.
+    ``unlabelled_px`` are the pixels that neither of a pair labelled, over all pairs.
     ``disagreement`` is None where it was not asked for, ``anchoring`` also where no pair shares a
     pre-label.
     """
@@ -43,6 +44,7 @@ class ImageMeasurement:
     conflicts: tuple[dict[str, Any], ...] = ()
     disagreement: ImageDisagreement | None = None
     anchoring: ImageAnchoring | None = None
+    unlabelled_px: int = 0
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qa_plugins.disagreement import LoneObject
 from qa_plugins.drawing import Drawing, DrawnObject
 from qa_plugins.metrics.instances import Conflict, match_instances, pairwise_iou, panoptic_counts
+from qa_plugins.metrics.part_conflicts import name_parts
 from qa_plugins.metrics.run_join import join_pairs, labelled_runs
 from segstudio.images import ImageKey
 
@@ -55,7 +56,9 @@ def compare_objects(
         for index, one in enumerate(panoptic_counts(iou, kinds[i], kinds[j], len(classes))):
             counts[row, index] = one.true_positives, one.only_a, one.only_b
             ious[row, index] = one.iou_sum
-        for conflict in match_instances(iou, kinds[i], kinds[j]).conflicts:
+        matched = match_instances(iou, kinds[i], kinds[j])
+        own = shared[row][: len(areas_a), : len(areas_b)]
+        for conflict in name_parts(matched, own, areas_a, areas_b, kinds[i], kinds[j]):
             if conflict.kind == "missing" and conflict.a is not None:
                 lone.append(LoneObject(row, i, conflict.a))
             elif conflict.kind == "extra" and conflict.b is not None:
@@ -70,19 +73,23 @@ def compare_objects(
 def _conflict_json(
     conflict: Conflict, people: tuple[int, int], first: Drawing, second: Drawing
 ) -> dict[str, Any]:
-    a = None if conflict.a is None else first.objects[conflict.a]
-    b = None if conflict.b is None else second.objects[conflict.b]
+    a = [] if conflict.a is None else [first.objects[conflict.a]]
+    b = [] if conflict.b is None else [second.objects[conflict.b]]
+    if conflict.kind == "split":
+        b = [second.objects[part] for part in conflict.parts]
+    elif conflict.kind == "merged":
+        a = [first.objects[part] for part in conflict.parts]
     return {
         "type": conflict.kind,
         "a": people[0],
         "b": people[1],
-        "class_a": None if a is None else a.class_name,
-        "class_b": None if b is None else b.class_name,
+        "class_a": a[0].class_name if a else None,
+        "class_b": b[0].class_name if b else None,
         "regions_a": _region_ids(a),
         "regions_b": _region_ids(b),
         "iou": conflict.iou,
     }
 
 
-def _region_ids(one: DrawnObject | None) -> list[str]:
-    return [] if one is None else list(one.region_ids)
+def _region_ids(objects: Sequence[DrawnObject]) -> list[str]:
+    return [region_id for one in objects for region_id in one.region_ids]

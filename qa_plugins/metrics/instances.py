@@ -20,7 +20,9 @@ MATCH_IOU = 0.4
 LOW_OVERLAP_IOU = 0.8
 PANOPTIC_IOU = 0.5
 
-ConflictKind = Literal["missing", "extra", "mismatching_label", "low_overlap"]
+ConflictKind = Literal[
+    "missing", "extra", "mismatching_label", "low_overlap", "covered", "split", "merged"
+]
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
@@ -30,13 +32,16 @@ class Conflict:
     """One object on which two raters differ; ``a`` and ``b`` index the raters' objects.
 
     "missing": only the first rater drew it. "extra": only the second. No rater is the truth: the
-    first of a pair (the smaller id) plays the reference.
+    first of a pair (the smaller id) plays the reference. "split": several objects of the second,
+    the ``parts``, make up ``a``; "merged": several of the first make up ``b``; "covered": the
+    smaller of the two lies in the larger; see `qa_plugins.metrics.part_conflicts`.
     """
 
     kind: ConflictKind
     a: int | None
     b: int | None
     iou: float | None
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

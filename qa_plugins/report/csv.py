@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_CONFLICTS = ("missing", "extra", "mismatching_label", "low_overlap")
+_CONFLICTS = (
+    "missing", "extra", "mismatching_label", "low_overlap", "covered", "split", "merged",
+)  # fmt: skip
 
 
 def tasks_csv(result: Mapping[str, Any]) -> str:

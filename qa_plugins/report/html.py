@@ -42,6 +42,8 @@ _CONFLICTS = {
     "only_one": "objects that only one of two people drew",
     "mismatching_label": "objects under two different classes",
     "low_overlap": "objects that overlap less than 0.8",
+    "in_parts": "objects that one drew as one and the other as several",
+    "covered": "objects that the other drew as part of a larger one",
 }
 
 
@@ -202,6 +204,7 @@ def _conflict_counts(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Conflicts in words; which of two peers is the first says nothing, so those two are one."""
     kinds = Counter(counts)
     kinds["only_one"] = kinds.pop("missing", 0) + kinds.pop("extra", 0)
+    kinds["in_parts"] = kinds.pop("split", 0) + kinds.pop("merged", 0)
     return [(_CONFLICTS.get(kind, kind), count) for kind, count in kinds.most_common() if count]
 
 
@@ -212,6 +215,8 @@ def _conflict_text(conflicts: Sequence[Mapping[str, Any]]) -> str:
         (single, "drawn by one of two only"),
         (kinds["mismatching_label"], "under two classes"),
         (kinds["low_overlap"], "with low overlap"),
+        (kinds["split"] + kinds["merged"], "in one piece or several"),
+        (kinds["covered"], "inside another"),
     ]
     return ", ".join(f"{count} {text}" for count, text in parts if count) or "no object conflicts"
 

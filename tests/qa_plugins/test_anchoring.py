@@ -48,7 +48,9 @@ def test_an_untouched_shared_pre_label_is_no_evidence_of_agreement(
     anchoring = result["batch"]["anchoring"]
     assert anchoring["miou_decided"] is None
     assert (anchoring["shared_pairs"], anchoring["untouched_share"]) == (1, 1.0)
-    finding = CHECK.report(result, str).findings[0]  # type: ignore[union-attr]
+    section = CHECK.report(result, str)
+    assert section is not None
+    finding = section.findings[1]
     assert finding.severity == "warning"
     assert "no evidence of agreement" in finding.text
 

@@ -109,10 +109,11 @@ def test_the_section_has_a_sentence_a_class_that_says_what_to_do() -> None:
     section = CHECK.report(result, str)
     assert section is not None
     assert [one.text for one in section.findings] == [
+        "2 of 2 annotators measured, 1 of 1 pairs.",
         "“road”: 100% missed objects: rework (no lead time is known).",
         "“car”: 100% within 2 px of the outline: a rule to write.",
     ]
-    assert [one.severity for one in section.findings] == ["warning", "note"]
+    assert [one.severity for one in section.findings] == ["note", "warning", "note"]
 
 
 def test_nothing_compared_gives_no_section() -> None:
