@@ -33,6 +33,7 @@ _TICK_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 60.0
 # Changes are dated before they are stored: a poll looks back a little further than the last one.
 _OVERLAP: Final = timedelta(seconds=5)
+_FAILURES: Final = frozenset({"task-failed", "worker-died", "bad-task"})
 # The server says no to this user or project; trying again changes nothing.
 _FINAL_STATUSES: Final = frozenset({401, 403, 404})
 
@@ -154,6 +155,13 @@ class Watch:
         problems = [one for one in summary.problems if one.kind != "missing-task"]
         for problem in problems:
             self.say(problem.message)
+        failed = [one for one in run.result["errors"] if one["kind"] in _FAILURES]
+        if failed:
+            first = failed[0]
+            self.say(
+                f"{len(failed)} tasks could not be measured. First: task {first['task_id']}: "
+                f"{first['message']}"
+            )
         if summary.written:
             self.say(f"{len(task_ids)} tasks measured, {summary.written} written.")
 

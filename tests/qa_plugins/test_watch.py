@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +17,16 @@ from click.testing import CliRunner
 from qa_plugins import watch as watch_module
 from qa_plugins.command import qa
 from qa_plugins.gates import GateSet
+from qa_plugins.runner import QaRun
 from qa_plugins.watch import Watch
 from qa_plugins.watch_command import parse_listen
-from qa_plugins.watch_endpoint import ACTIONS, SECRET_HEADER, WebhookEndpoint
+from qa_plugins.watch_endpoint import SECRET_HEADER
+from qa_plugins.worst import WorstTasks
 from segstudio.client import Client, connect
 from segstudio.errors import ServerError, UsageError
 from segstudio.taxonomy import derive_taxonomy
-from segstudio.writeback import ensure_webhook, remove_webhooks
-from tests.qa_plugins.qa_tasks import CONFIG_XML, annotation
+from segstudio.writeback import WriteSummary
+from tests.qa_plugins.qa_tasks import CONFIG_XML, annotation, context
 
 if TYPE_CHECKING:
     from tests.conftest import RunningLabelStudio
@@ -124,6 +129,33 @@ def test_a_refused_token_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None
         make(never_used()).run(threading.Event())
 
 
+def test_a_task_that_cannot_be_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = {"kind": "task-failed", "task_id": 7, "message": "Too bad."}
+    found = QaRun(
+        {"tasks": [], "errors": [failure]}, WorstTasks(0), context(), {}, {7: "old"}, {7: "new"}
+    )
+    monkeypatch.setattr(
+        watch_module,
+        "open_source",
+        lambda *_, **__: SimpleNamespace(label_config=context().label_config),
+    )
+    monkeypatch.setattr(watch_module, "run_checks", lambda *_, **__: found)
+    monkeypatch.setattr(watch_module, "ensure_tab", lambda *_: 1)
+    written: list[Any] = []
+
+    def write(_client: Client, _project_id: int, records: list[Any]) -> WriteSummary:
+        written.extend(records)
+        return WriteSummary(1, 0, 0, ())
+
+    monkeypatch.setattr(watch_module, "write_results", write)
+    watching, said = make(never_used()), []
+    watching.say = said.append
+    watching.queue.put(7)
+    watching._refresh(watching.queue.take(1))
+    assert said[0] == "1 tasks could not be measured. First: task 7: Too bad."
+    assert [one.data for one in written] == [{"qa_stale": "yes"}]
+
+
 def drawn(person: int, array: Any) -> dict[str, Any]:
     made = annotation(1, person, [("car", array)])
     return {"completed_by": person, "result": made["result"], "ground_truth": False}
@@ -145,37 +177,38 @@ def test_a_changed_annotation_makes_its_task_current_on_a_real_server(
         found = sorted(sdk.tasks.list(project=project.id, fields="all"), key=lambda one: one.id)
         return [(one.data.get("qa_miou"), one.data.get("qa_stale")) for one in found]
 
-    def wait_until(wanted: list[tuple[Any, Any]]) -> None:
-        end_s = time.monotonic() + 120
-        while state() != wanted and time.monotonic() < end_s:
-            time.sleep(0.3)
+    def wait_until(wanted: list[tuple[Any, Any]], watching: subprocess.Popen[str]) -> None:
+        end_s = time.monotonic() + 240
+        while state() != wanted and time.monotonic() < end_s and watching.poll() is None:
+            time.sleep(0.5)
         assert state() == wanted
 
     client = connect(label_studio.url, label_studio.api_key)
     first = min(sdk.tasks.list(project=project.id, fields="all"), key=lambda one: one.id)
     changed = f"/api/annotations/{first.annotations[0]['id']}/"
-    stop = threading.Event()
+    server = ["--url", label_studio.url, "--api-key", label_studio.api_key]
     # So long between polls that the second value can only come by webhook.
-    watching = make(client, project.id, poll_s=10_000.0, settle_s=0.1)
-    thread = threading.Thread(target=watching.run, args=(stop,))
-    with WebhookEndpoint(watching.queue, project.id, "s" * 32) as endpoint:
-        url, headers = f"http://127.0.0.1:{endpoint.port}/", {SECRET_HEADER: endpoint.secret}
-        made = ensure_webhook(client, project.id, url, headers, ACTIONS)
-        assert ensure_webhook(client, project.id, url, headers, ACTIONS) == made
-        thread.start()
-        try:
-            wait_until([(1.0, "no"), (1.0, "no")])
-            client.request("PATCH", changed, json={"result": drawn(people[0], HALF)["result"]})
-            wait_until([(0.5, "no"), (1.0, "no")])
-        finally:
-            stop.set()
-            thread.join()
-    assert remove_webhooks(client, project.id, SECRET_HEADER) == 1
-    assert remove_webhooks(client, project.id, SECRET_HEADER) == 0
+    command = [
+        sys.executable, "-m", "segstudio.cli", "qa", "watch", f"project:{project.id}", *server,
+        "--register", "--listen", "127.0.0.1:0", "--poll-s", "10000", "--settle-s", "0.1",
+    ]  # fmt: skip
+    watching = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until([(1.0, "no"), (1.0, "no")], watching)
+        hooks = client.get_json("/api/webhooks/", project=project.id)
+        assert [set(one["headers"]) for one in hooks] == [{SECRET_HEADER}]
+        client.request("PATCH", changed, json={"result": drawn(people[0], HALF)["result"]})
+        wait_until([(0.5, "no"), (1.0, "no")], watching)
+    finally:
+        watching.terminate()
+        _, said = watching.communicate(timeout=60)
+    assert watching.returncode == 0, said
+    assert "The watch has ended." in said
+    assert label_studio.api_key not in said
+    assert client.get_json("/api/webhooks/", project=project.id) == []
 
     # Nobody watches; the next look finds the deletion by itself.
     client.request("DELETE", changed)
-    server = ["--url", label_studio.url, "--api-key", label_studio.api_key]
     result = CliRunner().invoke(
         qa, ["watch", f"project:{project.id}", "--once", *server], catch_exceptions=False
     )

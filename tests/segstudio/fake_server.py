@@ -67,7 +67,7 @@ class FakeServer:
                 with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
                     self.wfile.write(content[: len(content) // 2] if reply.is_cut else content)
 
-            do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
             def log_message(self, *_args: object) -> None:
                 pass
