@@ -129,9 +129,10 @@ def test_real_coins_never_seen_in_training_hold_the_bars(predictor: SamPredictor
 
 
 def test_unseen_scenes_hold_what_the_readme_reports(predictor: SamPredictor) -> None:
-    # Floors a little under the figures of 100 scenes (0.610, 0.762, 0.742), for few scenes vary.
-    # They guard against a loss; the aims (0.80, 0.83, 0.83) are not reached, as the README says.
+    # Floors a little under these ten scenes' 0.622, 0.798 and 0.760 (the hundred: 0.707, 0.814,
+    # 0.785). They guard against a loss; the aims (0.80, 0.83, 0.83) are not reached, as the README
+    # says.
     figures = evaluate_scenes(predictor, 10, grabcut=False).summary()
-    assert figures["one_click_mean"] >= 0.50
-    assert figures["three_clicks_mean"] >= 0.68
-    assert figures["box_mean"] >= 0.63
+    assert figures["one_click_mean"] >= 0.60
+    assert figures["three_clicks_mean"] >= 0.78
+    assert figures["box_mean"] >= 0.74
