@@ -25,7 +25,7 @@ from qa_plugins.metrics.boundary_iou import band_width_px
 from qa_plugins.metrics.confusion import pair_confusion
 from qa_plugins.metrics.run_join import LabelledRuns, intersections, join_pairs, labelled_runs
 from qa_plugins.object_conflicts import compare_objects
-from qa_plugins.raters import UNREADABLE, Rater, select_raters
+from qa_plugins.raters import MODEL_ID, UNREADABLE, Rater, select_raters
 from segstudio.errors import UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
 from segstudio.masks import union_all
@@ -45,7 +45,8 @@ class AgreementCheck:
     Options: ``seed`` of the bootstrap; ``resample_by``, a key of task data whose values name the
     unit that is resampled (the clip of a video) in place of the task; ``subsets``, a JSON list of
     {key of task data: value} that are measured by themselves as well; ``near_px`` (2): how far from
-    the other's mask a disagreement is still one about the boundary.
+    the other's mask a disagreement is still one about the boundary; ``rater``
+    ("prediction:VERSION"): a model that is compared like a person.
     """
 
     name: str = "agreement"
@@ -75,7 +76,10 @@ class AgreementCheck:
             entry=task_entry(task.id, _image_name(task, context), compared, images),
             subsets=_subsets(task, context.options),
             seconds_per_object=_seconds_per_object(drawn) if images else (),
-            assisted=tuple(is_assisted(one) for one in drawn.annotations) if images else (),
+            assisted=tuple(
+                None if person == MODEL_ID else is_assisted(one)
+                for person, one in zip(compared, drawn.annotations, strict=bool(compared))
+            ),
         )
 
     def summarize(
@@ -124,7 +128,7 @@ class DrawnTask:
 
 def draw_task(task: Task, context: CheckContext) -> DrawnTask:
     """Decode what each compared annotator drew; no image where fewer than two can be compared."""
-    selection = select_raters(task)
+    selection = select_raters(task, _model(context.options))
     kept_out = dict(selection.kept_out)
     problems = list(selection.problems)
     seen = tuple(rater.annotator_id for rater in selection.raters)
@@ -337,6 +341,19 @@ def _seconds_per_object(drawn: DrawnTask) -> tuple[float | None, ...]:
         None if one.lead_time_s is None or not count else one.lead_time_s / count
         for one, count in zip(drawn.annotations, counts, strict=True)
     )
+
+
+def _model(options: Mapping[str, str]) -> str | None:
+    """The policy of the option ``rater``."""
+    rater = options.get("rater")
+    if rater is None:
+        return None
+    kind, colon, version = rater.partition(":")
+    if kind not in ("prediction", "predictions") or (colon and not version):
+        raise UsageError(
+            f"A rater beside the annotators is prediction:VERSION or prediction, not {rater!r}."
+        )
+    return f"predictions{colon}{version}"
 
 
 def _near_px(options: Mapping[str, str]) -> int:

@@ -160,14 +160,17 @@ class AnchoringSums:
         classes: Sequence[str],
         intersections_px: Int64Array,
         unions_px: Int64Array,
-        assisted: Sequence[bool],
+        assisted: Sequence[bool | None],
         anchoring: ImageAnchoring | None,
     ) -> None:
-        """Add one image: pixels of each pair and class, shape (P, C); who had a model's help."""
-        groups = [
-            ASSISTANCE[0] if a and b else ASSISTANCE[1] if a or b else ASSISTANCE[2]
-            for a, b in combinations(assisted, 2)
-        ]
+        """Add one image: pixels of each pair and class, shape (P, C).
+
+        ``assisted`` says who had a model's help, None of a rater that is a model: it decides
+        nothing, so its pairs are left out.
+        """
+        helped = list(combinations(assisted, 2))
+        people = [row for row, pair in enumerate(helped) if None not in pair]
+        groups = [_assistance(helped[row]) for row in people]
         changed, both = unions_px, intersections_px
         untouched = np.zeros_like(intersections_px)
         if anchoring is not None:
@@ -175,7 +178,9 @@ class AnchoringSums:
             changed = np.where(is_shared, anchoring.changed_px, unions_px)
             both = np.where(is_shared, anchoring.both_changed_px, intersections_px)
             untouched = anchoring.untouched_px
-            self.shared_pairs += sum(anchoring.shared)
+            self.shared_pairs += sum(anchoring.shared[row] for row in people)
+        intersections_px, unions_px = intersections_px[people], unions_px[people]
+        changed, both, untouched = changed[people], both[people], untouched[people]
         self.pairs.update(groups)
         for column, name in enumerate(classes):
             self.agreed_px[name] += int(intersections_px[:, column].sum())
@@ -225,6 +230,10 @@ class AnchoringSums:
                 for group in ASSISTANCE
             },
         }
+
+
+def _assistance(helped: tuple[bool | None, ...]) -> Assistance:
+    return "assisted" if all(helped) else "mixed" if any(helped) else "unassisted"
 
 
 def _ratio(part: int, whole: int) -> float | None:

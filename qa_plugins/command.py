@@ -90,6 +90,10 @@ class QaCommand(click.Command):
     "--resample-by", metavar="KEY",
     help="Key of task data whose values are resampled for intervals, e.g. the clip of a video.",
 )  # fmt: skip
+@click.option(
+    "--rater", metavar="prediction[:VERSION]",
+    help="Compare a model's predictions with the annotators, as one rater more.",
+)  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the intervals.")
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE",
@@ -109,6 +113,7 @@ def qa(
     images: tuple[Path, ...],
     pictures: int,
     resample_by: str | None,
+    rater: str | None,
     seed: int,
     options: tuple[str, ...],
     strict: bool,
@@ -149,6 +154,8 @@ def qa(
     settings = {**_parse_options(options), "seed": str(seed)}
     if resample_by:
         settings["resample_by"] = resample_by
+    if rater:
+        settings["rater"] = rater
     run = run_checks(
         wanted, opened, taxonomy, gates=gate_set, options=settings, workers=workers,
         cluster=cluster, pictures=pictures, out_dir=out_dir,

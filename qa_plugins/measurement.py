@@ -76,7 +76,7 @@ class TaskMeasurement:
     ``unit`` is what the bootstrap resamples: the task, or the clip that it belongs to. ``entry`` is
     the task as ``qa.json`` lists it, ``subsets`` the positions of the subsets that it belongs to.
     ``seconds_per_object`` has an entry for each of ``compared``, None where no lead time is known,
-    ``assisted`` says of each whether a model had a part in the annotation.
+    ``assisted`` says of each whether a model had a part in the annotation, None of a model.
     """
 
     task_id: int
@@ -89,7 +89,7 @@ class TaskMeasurement:
     entry: dict[str, Any]
     subsets: tuple[int, ...] = ()
     seconds_per_object: tuple[float | None, ...] = ()
-    assisted: tuple[bool, ...] = ()
+    assisted: tuple[bool | None, ...] = ()
 
 
 def task_entry(

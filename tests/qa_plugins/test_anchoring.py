@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qa_plugins.agreement import AgreementCheck
+from segstudio.errors import UsageError
 from segstudio.tasks import parse_task
 from tests.qa_plugins.qa_tasks import annotation, context, raw_task, region
 
@@ -100,3 +101,17 @@ def test_pairs_are_split_by_a_models_help() -> None:
     assert by_assistance["assisted"] == {"pairs": 1, "miou": pytest.approx(60 / 80)}
     assert by_assistance["unassisted"] == {"pairs": 1, "miou": 1.0}
     assert by_assistance["mixed"]["pairs"] == 4
+
+
+def test_a_model_is_compared_like_a_person_and_decides_nothing() -> None:
+    raw = raw_task(1, [corrected(1, NEW, "prediction-changed"), corrected(2, NEW, "manual")])
+    raw["predictions"] = [{"id": 5, "model_version": "m", "result": [region(OLD, "car", "p")]}]
+    made = context({"rater": "prediction:m"})
+    result = CHECK.summarize([CHECK.measure(parse_task(raw), made)], made)
+    assert [(one["a"], one["b"], one["miou"]) for one in result["pairs"]] == [
+        (-1, 1, 0.75), (-1, 2, 0.75), (1, 2, 1.0),
+    ]  # fmt: skip
+    anchoring = result["batch"]["anchoring"]
+    assert (anchoring["shared_pairs"], anchoring["miou_decided"]) == (1, 1.0)
+    with pytest.raises(UsageError, match="prediction:VERSION"):
+        CHECK.measure(parse_task(raw), context({"rater": "sam"}))
