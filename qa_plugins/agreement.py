@@ -26,6 +26,7 @@ from qa_plugins.metrics.confusion import pair_confusion
 from qa_plugins.metrics.run_join import LabelledRuns, intersections, join_pairs, labelled_runs
 from qa_plugins.object_conflicts import compare_objects
 from qa_plugins.raters import MODEL_ID, UNREADABLE, Rater, select_raters
+from qa_plugins.supercategories import measure_supercategories, supercategories
 from segstudio.errors import UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
 from segstudio.masks import union_all
@@ -103,6 +104,8 @@ class AgreementCheck:
             {"where": where, **part.as_json(names)}
             for where, part in zip(wanted, parts, strict=True)
         ]
+        members = supercategories(context.taxonomy)
+        result["supercategories"] = whole.supercategories_json(members)
         result["batch"]["disagreement"]["within_px"] = _near_px(context.options)
         return result
 
@@ -200,7 +203,8 @@ def measure_image(
 ) -> ImageMeasurement:
     """Compare the drawings of one image, one an annotator; ``size_px`` is (height, width).
 
-    With ``extent`` the disagreement is split by kind as well, and anchoring is measured.
+    With ``extent`` the disagreement is split by kind as well, and anchoring and supercategories
+    are measured.
     """
     classes = tuple(sorted({name for drawing in drawings for name in drawing.class_masks}))
     pairs = list(combinations(range(len(annotators)), 2))
@@ -255,6 +259,9 @@ def measure_image(
             frozenset(one.name for one in extent.taxonomy.classes if not one.is_thing),
             extent.near_px,
         ),
+        supercategories=None
+        if extent is None
+        else measure_supercategories(drawings, supercategories(extent.taxonomy), size_px),
         anchoring=None
         if extent is None
         else measure_anchoring(key, size_px, drawings, classes, extent.prelabels, extent.taxonomy),

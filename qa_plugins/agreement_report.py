@@ -26,7 +26,7 @@ def agreement_section(result: Mapping[str, Any], names: NameOf) -> Section | Non
             *_anchoring(result["batch"]),
             *(_disagreements(result, near_px) or [Finding("The annotators agree on every pixel.")]),
         ],
-        tables=_disagreement_table(result, near_px),
+        tables=[*_disagreement_table(result, near_px), *_supercategory_table(result)],
     )
 
 
@@ -124,6 +124,28 @@ def _disagreement_table(result: Mapping[str, Any], near_px: int) -> list[Table]:
             rows,
             note="Pixels and objects are counted over all pairs. Rework: each missed object takes "
             "its equal share of the lead time of the annotation that holds it, once per task.",
+        )
+    ]
+
+
+def _supercategory_table(result: Mapping[str, Any]) -> list[Table]:
+    """IoU of each supercategory beside the mean of its classes."""
+    of_class = {one["name"]: one["iou"]["accumulated"] for one in result["classes"]}
+    rows = []
+    for one in result["supercategories"]:
+        known = [of_class[name] for name in one["classes"] if of_class.get(name) is not None]
+        if known:
+            names = ", ".join(one["classes"])
+            rows.append([one["name"], one["iou"]["accumulated"], sum(known) / len(known), names])
+    if not rows:
+        return []
+    return [
+        Table(
+            ["Supercategory", "IoU as one class", "Mean IoU of its classes", "Classes"],
+            rows,
+            title="One level up",
+            note="Where the first is much higher than the second, people see the same things and "
+            "disagree on their names.",
         )
     ]
 

@@ -133,6 +133,7 @@ class AgreementSums:
     coincidences: dict[tuple[str, str], float] = field(default_factory=dict)  # of alpha
     disagreement: dict[str, DisagreementSums] = field(default_factory=dict)
     anchoring: AnchoringSums = field(default_factory=AnchoringSums)
+    supercategories: dict[str, OverlapSums] = field(default_factory=dict)
 
     def add(self, task: TaskMeasurement) -> None:
         """Take one task in."""
@@ -184,6 +185,8 @@ class AgreementSums:
         for name, disagreement in other.disagreement.items():
             self.disagreement.setdefault(name, DisagreementSums()).merge(disagreement)
         self.anchoring.merge(other.anchoring)
+        for name, overlap in other.supercategories.items():
+            self.supercategories.setdefault(name, OverlapSums()).add(overlap)
 
     def as_json(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
         """Batch, classes, annotators and pairs as ``qa.json`` states them.
@@ -223,6 +226,7 @@ class AgreementSums:
         for i, j in zip(*np.nonzero(image.confusion_px), strict=True):
             self.confusion_px[labels[i], labels[j]] += int(image.confusion_px[i, j])
         self._add_coincidences(image, labels)
+        self._add_supercategories(image)
         for column, name in enumerate(image.classes):
             sums = self._class(name)
             sums.pixels += int(image.areas_px[:, column].sum())
@@ -237,6 +241,24 @@ class AgreementSums:
                 int(counts[0]), int(counts[1]), int(counts[2]),
                 float(image.panoptic_iou[:, column].sum()),
             )  # fmt: skip
+
+    def supercategories_json(self, members: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """Agreement of each supercategory, whose classes ``members`` names."""
+        found = []
+        for name, classes in members.items():
+            sums = self.supercategories.get(name, OverlapSums())
+            iou = {"accumulated": sums.accumulated, "per_image": sums.per_image}
+            found.append({"name": name, "classes": [*classes], "iou": iou, "dice": sums.dice})
+        return found
+
+    def _add_supercategories(self, image: ImageMeasurement) -> None:
+        if image.supercategory_overlap is None:
+            return
+        names, overlap = image.supercategory_overlap
+        iou = overlap.iou()
+        for row, column in zip(*np.nonzero(~np.isnan(iou)), strict=True):
+            value = _sums(overlap, iou, int(row), int(column))
+            self.supercategories.setdefault(names[column], OverlapSums()).add(value)
 
     def _add_coincidences(self, image: ImageMeasurement, labels: Sequence[str]) -> None:
         matrix = image.confusion_px.astype(np.float64)

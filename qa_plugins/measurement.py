@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qa_plugins.anchoring import ImageAnchoring
 from qa_plugins.disagreement import ImageDisagreement
 from qa_plugins.metrics.overlap import OverlapCounts, mean_of_known
+from qa_plugins.supercategories import ImageSupercategories
 from segstudio.tasks import Problem
 
 Int64Array = NDArray[np.int64]
@@ -45,6 +46,7 @@ class ImageMeasurement:
     disagreement: ImageDisagreement | None = None
     anchoring: ImageAnchoring | None = None
     unlabelled_px: int = 0
+    supercategories: ImageSupercategories | None = None
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -60,6 +62,14 @@ class ImageMeasurement:
     def boundary_overlap(self) -> OverlapCounts:
         """The same of the bands along the outlines."""
         return self._counts(self.boundary_intersections_px, self.boundary_areas_px)
+
+    @property
+    def supercategory_overlap(self) -> tuple[tuple[str, ...], OverlapCounts] | None:
+        """Names of the supercategories and the counts of each pair and supercategory."""
+        found = self.supercategories
+        if found is None:
+            return None
+        return found.names, self._counts(found.intersections_px, found.areas_px)
 
     def _counts(self, intersections_px: Int64Array, areas_px: Int64Array) -> OverlapCounts:
         pairs = list(combinations(range(len(self.annotators)), 2))
