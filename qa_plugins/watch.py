@@ -96,10 +96,12 @@ class Watch:
         next_poll_s, wait_s = 0.0, 1.0
         while not stop.is_set():
             try:
-                if self.queue.take_poll_wish() or time.monotonic() >= next_poll_s:
+                if time.monotonic() >= next_poll_s:
                     next_poll_s = time.monotonic() + self.poll_s
                     self.catch_up(stop)
                 if self.queue.wait(min(_TICK_S, self.poll_s)) and not stop.wait(self.settle_s):
+                    if self.queue.take_poll_wish():
+                        self.catch_up(stop)
                     self._refresh(self.queue.take(_CHUNK_TASKS))
                 wait_s = 1.0
             except ServerError as error:

@@ -25,6 +25,8 @@ ACTIONS: Final = (
 )
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING_TASKS: Final = 10_000
+# Parsing more than this would hold up the next annotator's answer; a poll finds the task as well.
+MAX_PARSED_BYTES: Final = 1024 * 1024
 _MAX_READERS: Final = 16
 _READ_TIMEOUT_S: Final = 10.0
 
@@ -190,6 +192,9 @@ def _handler(queue: TaskQueue, project_id: int, secret: str) -> type[BaseHTTPReq
                 readers.release()
 
         def _enqueue(self, body: bytes) -> None:
+            if len(body) > MAX_PARSED_BYTES:
+                queue.wish_poll()
+                return
             try:
                 event = parse_event(json.loads(body), project_id)
             except (ValueError, RecursionError):

@@ -207,8 +207,12 @@ def test_a_changed_annotation_makes_its_task_current_on_a_real_server(
     assert label_studio.api_key not in said
     assert client.get_json("/api/webhooks/", project=project.id) == []
 
-    # Nobody watches; the next look finds the deletion by itself.
+    # Nobody watches; a look at what was changed since the last one finds the deletion.
+    looking = make(client, project.id)
+    assert looking.catch_up() == 2
     client.request("DELETE", changed)
+    assert looking.catch_up() == 1
+    assert state() == [(None, None), (1.0, "no")]
     result = CliRunner().invoke(
         qa, ["watch", f"project:{project.id}", "--once", *server], catch_exceptions=False
     )

@@ -10,7 +10,14 @@ import httpx
 import pytest
 
 from qa_plugins import watch_endpoint
-from qa_plugins.watch_endpoint import SECRET_HEADER, Event, TaskQueue, WebhookEndpoint, parse_event
+from qa_plugins.watch_endpoint import (
+    MAX_PARSED_BYTES,
+    SECRET_HEADER,
+    Event,
+    TaskQueue,
+    WebhookEndpoint,
+    parse_event,
+)
 
 SECRET = "s" * 32
 
@@ -78,5 +85,15 @@ def test_a_body_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -
     queue = TaskQueue()
     with WebhookEndpoint(queue, 1, SECRET) as endpoint:
         assert post(endpoint, event(4)) == 413
+    assert queue.take_poll_wish()
+    assert queue.take(9) == []
+
+
+def test_a_large_event_is_answered_and_left_to_a_poll() -> None:
+    queue = TaskQueue()
+    large = event(4)[:-1] + b', "annotation": {"result": "' + b"x" * MAX_PARSED_BYTES + b'"}}'
+    with WebhookEndpoint(queue, 1, SECRET) as endpoint:
+        assert post(endpoint, large) == 202
+        assert queue.wait(5)
     assert queue.take_poll_wish()
     assert queue.take(9) == []
