@@ -12,6 +12,12 @@
         class: car            # left out: every class that somebody drew
         threshold: 0.70
         judge: lower_bound    # the lower end of the 95% interval; default: estimate
+      - metric: miou
+        scope: annotator
+        against: gold         # of the check gold; default: annotators, against each other
+        threshold: 0.84
+
+Against gold an annotator's own mean counts, and for a class the annotator who is furthest from it.
 
 `--gates` takes such a file or the name of a preset.
 """
@@ -19,7 +25,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +36,7 @@ from segstudio.errors import UsageError
 
 Verdict = Literal["pass", "fail", "n/a"]
 Scope = Literal["batch", "class", "annotator"]
+Reference = Literal["annotators", "gold"]
 TaskVerdict = Literal["ok", "rework", "n/a"]
 
 PRESETS_DIR = Path(__file__).parent / "presets"
@@ -66,6 +73,7 @@ class Gate:
     min_tasks: int = DEFAULT_MIN_TASKS
     judge: Literal["estimate", "lower_bound"] = "estimate"
     where: tuple[tuple[str, str], ...] = ()
+    against: Reference = "annotators"
 
     @property
     def family(self) -> str:
@@ -103,6 +111,7 @@ class GateResult:
             "tasks": self.tasks,
             "min_tasks": self.gate.min_tasks,
             "where": dict(self.gate.where),
+            "against": self.gate.against,
             "verdict": self.verdict,
             "reason": self.reason,
         }
@@ -163,15 +172,22 @@ def parse_gates(text: str, *, source: str = "gates") -> GateSet:
     return GateSet(gates, source)
 
 
-def evaluate(gate_set: GateSet, result: Mapping[str, Any]) -> list[GateResult]:
-    """Judge every gate on the agreement of the batch, or of the subset that the gate names."""
+def evaluate(
+    gate_set: GateSet, result: Mapping[str, Any], gold: Mapping[str, Any] | None = None
+) -> list[GateResult]:
+    """Judge every gate on the agreement of the batch, or of the subset that the gate names.
+
+    Gates against gold are judged on ``gold``, the result of that check; None where it did not run.
+    """
     subset_results = {
         tuple(sorted(subset["where"].items())): subset for subset in result.get("subsets", [])
     }
     outcomes: list[GateResult] = []
     for gate in gate_set.gates:
         measured = subset_results.get(gate.where) if gate.where else result
-        if measured is None:
+        if gate.against == "gold":
+            outcomes.extend(_judge_against_gold(gate, gold))
+        elif measured is None:
             outcomes.append(GateResult(gate, None, None, 0, "n/a", "No task is in this subset."))
         elif gate.scope == "batch":
             outcomes.append(_judge_batch(gate, measured))
@@ -233,7 +249,11 @@ class ReworkRule:
 
 def rework_rule(gate_set: GateSet) -> ReworkRule:
     """The gates' thresholds as a rule for one task; mIoU 0.84 where no gate gives one."""
-    whole = [gate for gate in gate_set.gates if not gate.where and gate.family in _TASK_METRICS]
+    whole = [
+        gate
+        for gate in gate_set.gates
+        if not gate.where and gate.against == "annotators" and gate.family in _TASK_METRICS
+    ]
     means = tuple((gate.family, gate.threshold) for gate in whole if gate.scope == "batch")
     classes = tuple(
         (gate.family, gate.class_name, gate.threshold) for gate in whole if gate.scope == "class"
@@ -274,6 +294,45 @@ def _judge_members(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
         reason = f"Nothing was compared for {wanted}."
         outcomes.append(GateResult(gate, gate.class_name, None, 0, "n/a", reason))
     return outcomes
+
+
+def _judge_against_gold(gate: Gate, gold: Mapping[str, Any] | None) -> list[GateResult]:
+    if gold is None or not gold["annotators"]:
+        reason = (
+            "The check gold did not run; name it beside agreement."
+            if gold is None
+            else "No annotator annotated a task that has gold."
+        )
+        return [GateResult(gate, gate.class_name, None, 0, "n/a", reason)]
+    people = gold["annotators"]
+    if gate.scope == "annotator":
+        outcomes = _judge_members(gate, {"annotators": people})
+    else:
+        outcomes = []
+        for name in dict.fromkeys(one["name"] for person in people for one in person["classes"]):
+            # One outcome an annotator; the one to show is the first that fails, is open, is lowest.
+            of_people = [
+                outcome
+                for person in people
+                for outcome in _judge_members(
+                    gate, {"classes": [one for one in person["classes"] if one["name"] == name]}
+                )
+                if outcome.subject == name and outcome.tasks
+            ]
+            if of_people:
+                outcomes.append(min(of_people, key=_gravity))
+        if not outcomes:
+            wanted = f"the class {gate.class_name!r}" if gate.class_name else "any class"
+            reason = f"Nothing was compared with gold for {wanted}."
+            outcomes = [GateResult(gate, gate.class_name, None, 0, "n/a", reason)]
+    return [
+        replace(one, reason=f"{one.reason[:-1]}, against gold.") if one.tasks else one
+        for one in outcomes
+    ]
+
+
+def _gravity(outcome: GateResult) -> tuple[int, float]:
+    return ("fail", "n/a", "pass").index(outcome.verdict), outcome.value or 0.0
 
 
 def _estimate_or_bound(gate: Gate, values: Mapping[str, Any]) -> float | None:
@@ -369,17 +428,22 @@ def _gate(entry: Mapping[str, Any], source: str) -> Gate:
         )
     if scope == "annotator" and metric.partition(".")[0] not in ("miou", "iou"):
         raise UsageError(f"{source}: an annotator is judged by miou, not by {metric}.")
-    if entry.get("against", "annotators") != "annotators":
+    against = entry.get("against", "annotators")
+    if against not in ("annotators", "gold"):
+        raise UsageError(f"{source}: 'against' is annotators or gold, not {against!r}.")
+    if against == "gold" and (scope == "batch" or entry["where"]):
         raise UsageError(
-            f"{source}: agreement is measured against the other annotators; "
-            f"'against: {entry['against']}' needs a check that is not installed."
+            f"{source}: 'against: gold' goes with the scope annotator or class and without "
+            "'where', since gold is measured for each annotator over all tasks that have it."
         )
     min_tasks = int(_number({"min_tasks": DEFAULT_MIN_TASKS, **entry}, "min_tasks", source))
     where = tuple(sorted((str(key), str(value)) for key, value in entry["where"].items()))
     class_name = None if entry.get("class") is None else str(entry["class"])
     name = entry.get("name") or _default_name(scope, class_name, metric, threshold, where)
+    if against == "gold" and "name" not in entry:
+        name = f"{name}, against gold"
     return Gate(
-        str(name), metric, threshold, scope, class_name, max(1, min_tasks), judge, where
+        str(name), metric, threshold, scope, class_name, max(1, min_tasks), judge, where, against
     )  # fmt: skip
 
 

@@ -227,7 +227,7 @@ def _assemble(
 ) -> dict[str, Any]:
     agreement = dict(summaries.get(AGREEMENT) or _no_agreement())
     batch = {**agreement["batch"], "tasks": task_count}
-    outcomes = evaluate(gates, agreement)
+    outcomes = evaluate(gates, agreement, summaries.get("gold"))
     verdict, reason = overall_verdict(outcomes)
     rule = rework_rule(gates)
     tasks = [{**task, "verdict": rule.verdict(task)} for task in agreement["tasks"]]

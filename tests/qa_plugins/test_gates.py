@@ -159,3 +159,66 @@ def test_a_task_goes_back_by_the_thresholds_of_the_gates(
 ) -> None:
     rule = rework_rule(parse_gates(gates) if gates else load_gates(None))
     assert rule.verdict(task) == verdict
+
+
+def gold(*people: tuple[int, float, dict[str, tuple[float | None, int]]]) -> dict[str, Any]:
+    """The result of the check gold: (annotator, mean IoU, {class: (IoU, tasks)})."""
+    return {
+        "annotators": [
+            {
+                "id": person,
+                "tasks": 6,
+                "miou": {"accumulated": miou, "per_image": miou},
+                "classes": [
+                    {"name": name, "iou": {"accumulated": value, "per_image": value},
+                     "dice": value, "tasks": tasks}
+                    for name, (value, tasks) in classes.items()
+                ],
+            }
+            for person, miou, classes in people
+        ]
+    }  # fmt: skip
+
+
+MEASURED_GOLD = gold(
+    (1, 0.9, {"car": (0.95, 6), "sky": (None, 0)}), (2, 0.7, {"car": (0.8, 6), "sky": (0.9, 3)})
+)
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ("{metric: miou, scope: annotator", [(1, "pass", 0.9), (2, "fail", 0.7)]),
+        # The annotator furthest from gold decides on a class; three tasks are too few.
+        ("{metric: iou, scope: class", [("car", "fail", 0.8), ("sky", "n/a", 0.9)]),
+        ("{metric: dice, class: car", [("car", "fail", 0.8)]),
+        ("{metric: iou, class: tram", [("tram", "n/a", None)]),
+    ],
+)
+def test_gates_against_gold_are_judged_on_what_gold_gave(
+    gate: str, expected: list[tuple[Any, str, float | None]]
+) -> None:
+    gates = parse_gates(f"gates: [{gate}, threshold: 0.84, against: gold}}]")
+    outcomes = evaluate(gates, result(0.99, 9), MEASURED_GOLD)
+    assert [(one.subject, one.verdict, one.value) for one in outcomes] == expected
+    assert all(one.as_json()["against"] == "gold" for one in outcomes)
+
+
+@pytest.mark.parametrize("measured", [None, gold()])
+def test_without_gold_a_gate_against_it_is_never_a_pass(measured: dict[str, Any] | None) -> None:
+    gates = parse_gates("gates: [{metric: miou, scope: annotator, threshold: 0.1, against: gold}]")
+    assert [one.verdict for one in evaluate(gates, result(0.9, 9), measured)] == ["n/a"]
+    assert rework_rule(gates).mean_below == (("iou", 0.84),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{metric: miou, threshold: 0.9, against: gold}",
+        "{metric: iou, scope: class, threshold: 0.9, against: gold, where: {split: val}}",
+        "{metric: miou, threshold: 0.9, against: consensus}",
+    ],
+)
+def test_a_reference_that_gives_no_value_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="against"):
+        parse_gates(f"gates: [{text}]")
