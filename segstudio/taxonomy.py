@@ -102,6 +102,10 @@ class Taxonomy:
     def _by_stripped_label(self) -> Mapping[str, SegmentClass]:
         return {label.strip(): one for label, one in self._by_label.items()}
 
+    @cached_property
+    def _stripped_void_labels(self) -> frozenset[str]:
+        return frozenset(label.strip() for label in self.void_labels)
+
     def by_label(self, label: str) -> SegmentClass | None:
         """Return the class that a label of the interface means, or None.
 
@@ -111,7 +115,7 @@ class Taxonomy:
 
     def is_void_label(self, label: str) -> bool:
         """Say whether regions of this label are VOID: one of `void_labels`, or an ignore class."""
-        if label.strip() in {void_label.strip() for void_label in self.void_labels}:
+        if label.strip() in self._stripped_void_labels:
             return True
         found = self.by_label(label)
         return found is not None and found.ignore
