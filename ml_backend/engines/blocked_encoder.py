@@ -11,8 +11,10 @@ through its whole layer, and a window's padding, all of it the projection's bias
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockedEncoder", "bfloat16_pays", "fits"]
 
+T = TypeVar("T")
 _SCORES_PER_BLOCK = 1 << 20
 _TOKENS_PER_BLOCK = 512  # with the fourfold hidden layer 6 MB
 _LEAST_GAIN = 1.3  # below that, rounding to bfloat16 is not worth its error
@@ -57,6 +60,39 @@ class _Linear:
         return functional.linear(x.to(self._weight.dtype), self._weight).float().add_(self.bias)
 
 
+class _Workers:
+    """Threads that compute one piece each, instead of torch's that share each operation.
+
+    An operation shared by threads ends when the last of them does; on a machine with other work
+    they wait for each other at each of thousands of small operations, and burn the time by it.
+    """
+
+    def __init__(self) -> None:
+        self._threads = torch.get_num_threads()
+        # The number is the process's in some releases of torch and the thread's in others.
+        self._pool = ThreadPoolExecutor(
+            self._threads, initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        torch.set_num_threads(self._threads)
+
+    def each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
+        """Do the work on each of the pieces, which must not overlap."""
+        if self._threads == 1:
+            for piece in pieces:
+                work(piece)
+            return
+        # Inference mode belongs to a thread, too.
+        jobs = [self._pool.submit(torch.inference_mode()(work), piece) for piece in pieces]
+        for job in jobs:
+            job.result()
+
+
 class BlockedEncoder:
     """Encode one preprocessed image on the CPU; parameters are shared with `encoder`, not copied.
 
@@ -82,47 +118,56 @@ class BlockedEncoder:
         x = encoder.patch_embed(pixels) + encoder.pos_embed
         side, width = int(x.shape[1]), int(x.shape[3])
         x = x.reshape(side * side, width)
-        for block in encoder.blocks:
-            if block.window_size:
-                # Windows see each other nowhere in the block: a row of them is taken through it.
-                step = int(block.window_size) * side
-                for top in range(0, side * side, step):
-                    strip = x[top : top + step]
-                    strip += self._attend_in_windows(block, block.norm1(strip), side)
-                    self._add_mlp(block, strip)
-            else:
-                x += self._attend_globally(block, block.norm1(x), side)
-                self._add_mlp(block, x)
+        with _Workers() as workers:
+            for block in encoder.blocks:
+                if block.window_size:
+                    strips = x.split(int(block.window_size) * side)
+                    workers.each(partial(self._add_windows, block, side), strips)
+                else:
+                    self._add_global_attention(block, x, side, workers)
+                workers.each(partial(self._add_mlp, block), x.split(_TOKENS_PER_BLOCK))
         features: torch.Tensor = encoder.neck(x.view(1, side, side, width).permute(0, 3, 1, 2))
         return features
 
     def _add_mlp(self, block: Any, x: torch.Tensor) -> None:
-        for top in range(0, x.shape[0], _TOKENS_PER_BLOCK):
-            part = x[top : top + _TOKENS_PER_BLOCK]
-            hidden = functional.gelu(self._linear[id(block.mlp.lin1)](block.norm2(part)))
-            part += self._linear[id(block.mlp.lin2)](hidden)
+        hidden = functional.gelu(self._linear[id(block.mlp.lin1)](block.norm2(x)))
+        x += self._linear[id(block.mlp.lin2)](hidden)
 
-    def _attend_globally(self, block: Any, x: torch.Tensor, side: int) -> torch.Tensor:
+    def _add_windows(self, block: Any, side: int, x: torch.Tensor) -> None:
+        x += self._attend_in_windows(block, block.norm1(x), side)
+
+    def _add_global_attention(
+        self, block: Any, x: torch.Tensor, side: int, workers: _Workers
+    ) -> None:
         attention = block.attn
         tokens, width = x.shape
         heads, head = attention.num_heads, width // attention.num_heads
-        qkv = self._linear[id(attention.qkv)](x).view(tokens, 3, heads, head)
-        query, key, value = qkv.permute(1, 2, 0, 3).contiguous()
-        by_row, by_column = _bias(attention, query, side)
-        mixed = torch.empty(tokens, heads, head)
+        qkv = torch.empty(3, heads, tokens, head)
         rows = max(1, _SCORES_PER_BLOCK // side**3)
-        for number in range(heads):
-            transposed = key[number].t()
+
+        def project(part: slice) -> None:
+            found = self._linear[id(attention.qkv)](block.norm1(x[part]))
+            qkv[:, :, part] = found.view(-1, 3, heads, head).permute(1, 2, 0, 3)
+
+        def attend(number: int) -> None:
+            query, key, value = qkv[:, number]
+            by_row, by_column = (bias[0] for bias in _bias(attention, query, side))
             for top in range(0, side, rows):
                 block_rows = slice(top, top + rows)
                 flat = slice(top * side, (top + rows) * side)
-                scores = (
-                    by_row[number, block_rows, :, :, None]
-                    + by_column[number, block_rows, :, None, :]
-                ).view(-1, tokens)
-                scores.addmm_(query[number, flat], transposed, alpha=attention.scale)
-                mixed[flat, number] = torch.mm(torch.softmax(scores, dim=-1), value[number])
-        return self._linear[id(attention.proj)](mixed.view(tokens, width))
+                scores = by_row[block_rows, :, :, None] + by_column[block_rows, :, None, :]
+                scores = scores.view(-1, tokens)
+                scores.addmm_(query[flat], key.t(), alpha=attention.scale)
+                mixed[flat, number] = torch.mm(torch.softmax(scores, dim=-1), value)
+
+        def add(part: slice) -> None:
+            x[part] += self._linear[id(attention.proj)](mixed[part].view(-1, width))
+
+        mixed = torch.empty(tokens, heads, head)
+        parts = [slice(top, top + _TOKENS_PER_BLOCK) for top in range(0, tokens, _TOKENS_PER_BLOCK)]
+        workers.each(project, parts)
+        workers.each(attend, range(heads))
+        workers.each(add, parts)
 
     def _attend_in_windows(self, block: Any, x: torch.Tensor, side: int) -> torch.Tensor:
         """Attend in one row of windows; `x` holds its at most `window_size` rows of tokens."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -272,12 +273,22 @@ def test_a_wrong_file_is_one_sentence(tmp_path, kind, sentence, suffix):
     ],
     ids=["whole windows", "padded windows", "one window larger than the image"],
 )
-def test_the_blocked_encoder_computes_what_the_reference_does(config):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_blocked_encoder_computes_what_the_reference_does(config, threads, torch_threads):
+    torch_threads(threads)
     encoder = random_encoder(config)
     pixels = torch.randn(1, 3, config.image_size_px, config.image_size_px)
     with torch.inference_mode():
         wanted = encoder(pixels)
     torch.testing.assert_close(BlockedEncoder(encoder)(pixels), wanted, rtol=1e-4, atol=1e-5)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def test_bfloat16_rounds_the_linear_layers_only():
