@@ -30,7 +30,7 @@ from qa_plugins.video_tracks import FrameObject, Step, VideoTracks, Warp
 from segstudio.errors import SegstudioError, UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
 from segstudio.plugins import CheckContext
-from segstudio.report_sections import Finding, NameOf, Picture, Section, Table
+from segstudio.report_sections import Finding, NameOf, Picture, Section, Severity, Table
 from segstudio.tasks import Region, Task
 
 _TRACK_NAMES: Final = ("track_id", "trackid", "track", "object_id", "instance_id")
@@ -472,9 +472,14 @@ def _findings(summary: dict[str, Any], names: NameOf) -> list[Finding]:
                         f"Mean of up to {one['measured']} steps, beyond three standard errors."
                     )
                     findings.append(Finding(text, evidence, "warning", f"Show {who} the video."))
-            for kind, count in one["events"].items():
-                text = f"{start}: {what} {_WORDS[kind]}, {count} times."
-                findings.append(Finding(text, severity="note" if kind == "vanished" else "warning"))
+        for kind, happens in _WORDS.items():
+            counts = [(one["events"].get(kind, 0), one["name"]) for one in person["classes"]]
+            counts = sorted((entry for entry in counts if entry[0]), reverse=True)
+            if counts:
+                text = f"{start}: an object {happens}, {sum(count for count, _ in counts)} times."
+                evidence = ", ".join(f"“{name}” {count}" for count, name in counts[:8]) + "."
+                severity: Severity = "note" if kind == "vanished" else "warning"
+                findings.append(Finding(text, evidence, severity))
     if summary["tasks_without_frame"]:
         text = f"{summary['tasks_without_frame']} tasks name no video and frame and were left out."
         findings.append(Finding(text, "See the options video and frame."))

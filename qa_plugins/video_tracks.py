@@ -117,7 +117,7 @@ class VideoTracks:
             track = self.tracks[then.track]
             track.iou_sum, track.pairs = track.iou_sum + overlap, track.pairs + 1
             _extend(track, position)
-            steps.append(_step(now, then, warped, overlap, warp, flow))
+            steps.append(_step(now, then, overlap, warp, flow))
         self._resume(position, objects, live, flow)
         lost = [then for index, then in enumerate(last) if index not in links.values()]
         self._gone = [one for one in lost if not self._was_flash(one, position)]
@@ -226,15 +226,13 @@ class VideoTracks:
         return lost.fresh
 
 
-def _step(
-    now: FrameObject, then: _Live, warped: Mask, overlap: float, warp: Warp, flow: Flow | None
-) -> Step:
+def _step(now: FrameObject, then: _Live, overlap: float, warp: Warp, flow: Flow | None) -> Step:
     still = warp == "none" or (flow is not None and flow.speed_px(then.one.mask) < STILL_PX)
-    if now.mask.is_empty or warped.is_empty or not (still or warp == "motion"):
+    if now.mask.is_empty or then.one.mask.is_empty or not still:
         return Step(now.class_name, overlap, None, None)
     # What has not moved is compared as it was drawn: a warp of less than a pixel only adds noise.
-    found = compare_outlines(now.mask, then.one.mask if still else warped)
-    return Step(now.class_name, overlap, found.shift_px if still else None, found.offset_px)
+    found = compare_outlines(now.mask, then.one.mask)
+    return Step(now.class_name, overlap, found.shift_px, found.offset_px)
 
 
 def _overlaps(rows: Sequence[Mask], columns: Sequence[Mask]) -> Any:
