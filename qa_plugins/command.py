@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qa_plugins.report_files import ReportOptions, write_report
 from segstudio.cli_options import SourceOptions, compute_options, source_options
 from segstudio.errors import EXIT_GATE_FAILED, SegstudioError, ServerError, UsageError
 from segstudio.tasks import LOSS_KINDS
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 
 _STRICT_KINDS = LOSS_KINDS | {"task-failed", "worker-died", "bad-task", "size-mismatch"}
 _FINDINGS_PRINTED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ReportOptions:
-    """How the page is made: where, with whose names, with photos from where."""
-
-    out_dir: Path
-    names: bool
-    images: tuple[Path, ...]
-    pictures: int
 
 
 class QaCommand(click.Command):
@@ -87,6 +77,15 @@ class QaCommand(click.Command):
     help="How many of the worst tasks to show; each weak class adds one.",
 )  # fmt: skip
 @click.option(
+    "--crops", type=click.IntRange(0, 30), default=10, show_default=True,
+    help="How many disputed places to show for each class, to settle its rule on.",
+)  # fmt: skip
+@click.option(
+    "--history", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.sqlite",
+    help="Keep this batch's figures there, and show the trend over its batches.",
+)  # fmt: skip
+@click.option("--feedback", is_flag=True, help="Write a page for each annotator to feedback/.")
+@click.option(
     "--resample-by", metavar="KEY",
     help="Key of task data whose values are resampled for intervals, e.g. the clip of a video.",
 )  # fmt: skip
@@ -112,6 +111,9 @@ def qa(
     names: bool,
     images: tuple[Path, ...],
     pictures: int,
+    crops: int,
+    history: Path | None,
+    feedback: bool,
     resample_by: str | None,
     rater: str | None,
     seed: int,
@@ -141,6 +143,8 @@ def qa(
             raise UsageError("--undo takes back what --write-back wrote: give one of the two.")
         click.echo(_undo(wanted, source, dry_run=dry_run))
         return
+    if (history or feedback) and "agreement" not in wanted:
+        raise UsageError("--history and --feedback show the check 'agreement': name it too.")
     if dry_run and not write_back:
         raise UsageError(
             "--dry-run goes with --write-back or --undo; without them nothing is written anyway."
@@ -158,10 +162,13 @@ def qa(
         settings["rater"] = rater
     run = run_checks(
         wanted, opened, taxonomy, gates=gate_set, options=settings, workers=workers,
-        cluster=cluster, pictures=pictures, out_dir=out_dir,
+        cluster=cluster, pictures=pictures, crops=crops, feedback=feedback, out_dir=out_dir,
     )  # fmt: skip
     client = source.connect() if opened.project_id is not None else None
-    write_report(run, ReportOptions(out_dir, names, images, pictures), client)
+    report = ReportOptions(
+        out_dir, names, images, pictures, crops, history, source.batch or "", feedback
+    )
+    write_report(run, report, client)
     _print_summary(run, out_dir)
     if write_back and client is not None and opened.project_id is not None:
         click.echo(write_to_project(run, client, opened.project_id, dry_run=dry_run))
@@ -217,43 +224,6 @@ def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
         raise UsageError(str(error)) from error
 
 
-def write_report(run: QaRun, options: ReportOptions, client: Client | None = None) -> list[Path]:
-    """Write `qa.json`, `tasks.csv` and `qa.html`; return their paths.
-
-    The photos of the worst tasks come from the server of ``client`` or the folders of
-    ``options.images``; where one cannot be had its masks are drawn on grey.
-    """
-    from qa_plugins.pictures import task_pictures
-    from qa_plugins.report.advice import weak_classes
-    from qa_plugins.report.csv import tasks_csv
-    from qa_plugins.report.html import render_report
-    from qa_plugins.report.json import to_json, write_atomically
-    from qa_plugins.report.people import display_names
-    from segstudio.media import image_bytes, load_image
-
-    def load_photo(reference: str, task_id: int) -> Any:
-        return load_image(image_bytes(reference, client, options.images, task_id=task_id))
-
-    result, taxonomy = run.result, run.context.taxonomy
-    ids = _everybody(result)
-    known = _names_on_server(client) if options.names and client is not None else {}
-    people = display_names(ids, reveal=options.names, names=known)
-    weak = [entry["name"] for entry in weak_classes(result)] if options.pictures else []
-    page = render_report(
-        result,
-        title=result["source"],
-        people=people,
-        colors={one.name: one.color for one in taxonomy.classes},
-        rules={one.name: one.boundary_rule for one in taxonomy.classes if one.boundary_rule},
-        pictures=task_pictures(run.worst.chosen(weak), run.context, people, load_photo),
-        sections=run.sections(lambda person: people.get(person) or f"user {person}"),
-    )
-    texts = {"qa.json": to_json(result), "tasks.csv": tasks_csv(result), "qa.html": page}
-    for name, text in texts.items():
-        write_atomically(options.out_dir / name, text)
-    return [options.out_dir / name for name in texts]
-
-
 def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bool = False) -> str:
     """Put the result on the tasks and make the saved tab; return a sentence on what was done.
 
@@ -274,22 +244,6 @@ def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bo
         return f"Write-back: {summary}."
     ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
     return f"Write-back: {summary}. The tab “{TAB_TITLE}” lists the worst first."
-
-
-def _everybody(result: Mapping[str, Any]) -> list[int]:
-    """The ids of all people that the agreement or a check's ``annotators`` list names."""
-    ids = {entry["id"] for entry in result["annotators"]}
-    for summary in result["checks"].values():
-        people = summary.get("annotators", []) if isinstance(summary, Mapping) else []
-        ids.update(one["id"] for one in people if isinstance(one, Mapping) and "id" in one)
-    return sorted(person for person in ids if isinstance(person, int))
-
-
-def _names_on_server(client: Client) -> dict[int, str]:
-    """E-mail of each user by id, for those who ask for names."""
-    users = client.get_json("/api/users/", what="the list of users")
-    listed: Sequence[Mapping[str, Any]] = users if isinstance(users, list) else users["results"]
-    return {int(user["id"]): str(user.get("email") or user.get("username")) for user in listed}
 
 
 def _refuse_losses(result: Mapping[str, Any]) -> None:

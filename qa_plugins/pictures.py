@@ -41,8 +41,8 @@ def task_pictures(
         drawn = draw_task(task, context)
         if not drawn.images:
             continue
-        key, (height_px, width_px), drawings = _most_disputed(drawn)
-        photo, note = _photo(task, key, context, load_photo)
+        key, (height_px, width_px), drawings = most_disputed(drawn)
+        photo, note = load_or_none(task, key, context, load_photo)
         by_person = zip(drawn.annotators, drawings, strict=True)
         panels = disagreement_panels(
             sorted(
@@ -58,7 +58,8 @@ def task_pictures(
     return pictures
 
 
-def _most_disputed(drawn: DrawnTask) -> tuple[ImageKey, tuple[int, int], tuple[Drawing, ...]]:
+def most_disputed(drawn: DrawnTask) -> tuple[ImageKey, tuple[int, int], tuple[Drawing, ...]]:
+    """The image of a task on which the annotators differ most, with its size and drawings."""
     return max(drawn.images, key=lambda image: _disputed_share(image[1], image[2]))
 
 
@@ -80,9 +81,10 @@ def _disputed_share(size_px: tuple[int, int], drawings: Sequence[Drawing]) -> fl
     return disputed.area_px / (height_px * width_px)
 
 
-def _photo(
+def load_or_none(
     task: Task, key: ImageKey, context: CheckContext, load_photo: PhotoLoader
 ) -> tuple[NDArray[np.uint8] | None, str]:
+    """The photo of an image of a task, or None with a sentence why it cannot be had."""
     reference = image_references(task, context.label_config).get(key)
     if not reference:
         return None, "The task names no photo, so the masks are drawn on grey. No number changes."

@@ -15,7 +15,7 @@ from typing import Any
 from qa_plugins.freshness import annotations_digest, recorded_digest
 from qa_plugins.gates import GateSet, evaluate, overall_verdict, rework_rule
 from qa_plugins.measurement import TaskMeasurement
-from qa_plugins.worst import WorstTasks
+from qa_plugins.worst import Kept, TasksByKey, WorstTasks
 from segstudio.compute import Result, describe_failure, map_tasks
 from segstudio.plugins import Check, CheckContext, find_check
 from segstudio.report_sections import NameOf, ReportsSection, Section
@@ -25,6 +25,8 @@ from segstudio.taxonomy import Taxonomy
 
 AGREEMENT = "agreement"
 SCHEMA_VERSION = 1
+_TASKS_A_CLASS = 6
+_TASKS_A_PERSON = 3
 
 
 @dataclass(slots=True)
@@ -38,7 +40,7 @@ class QaRun:
     """
 
     result: dict[str, Any]
-    worst: WorstTasks
+    kept: Kept
     context: CheckContext
     checks: Mapping[str, Check] = field(default_factory=dict)
     earlier_records: dict[int, str] = field(default_factory=dict)
@@ -65,6 +67,8 @@ def run_checks(
     workers: int | None = None,
     cluster: str | None = None,
     pictures: int = 6,
+    crops: int = 0,
+    feedback: bool = False,
     out_dir: Path | None = None,
     label: str = "Checking",
 ) -> QaRun:
@@ -79,6 +83,8 @@ def run_checks(
         workers: processes; None uses one a core.
         cluster: address of a Ray cluster.
         pictures: how many of the worst tasks to keep for pictures.
+        crops: how many disputed places a class will be shown; 0 keeps no task for them.
+        feedback: keep each annotator's tasks of the lowest agreement.
         out_dir: where checks may put files of their own.
         label: of the progress shown; "" shows none.
 
@@ -93,7 +99,12 @@ def run_checks(
         {**(options or {}), "subsets": json.dumps(gates.subsets)},
         out_dir,
     )
-    run = QaRun({}, WorstTasks(pictures), context, checks)
+    kept = Kept(
+        WorstTasks(pictures),
+        disputed=TasksByKey(per_key=min(crops, _TASKS_A_CLASS)),
+        of_person=TasksByKey(per_key=_TASKS_A_PERSON if feedback else 0, limit=90),
+    )
+    run = QaRun({}, kept, context, checks)
     failures: list[Problem] = []
     seen = _Seen(run.earlier_records, run.digests if source.project_id is not None else None)
     results = map_tasks(
@@ -104,7 +115,7 @@ def run_checks(
         label=label,
         total=source.count(),
     )
-    measured = _collect(results, seen, run.worst, failures)
+    measured = _collect(results, seen, run, failures)
     summaries = _summarize(measured, checks, context)
     run.result = _assemble(summaries, failures, source, gates, seen.count)
     return run
@@ -150,11 +161,12 @@ def _measure(
 def _collect(
     results: Iterable[Result[dict[str, Result[Any]]]],
     seen: _Seen,
-    worst: WorstTasks,
+    run: QaRun,
     failures: list[Problem],
 ) -> Iterator[dict[str, Any]]:
     for result in results:
         task = seen.waiting.popleft()
+        run.kept.notes.offer(task, run.context)
         if result.value is None:
             failures.extend([result.error] if result.error else [])
             continue
@@ -162,7 +174,7 @@ def _collect(
         values = {name: one.value for name, one in result.value.items() if one.error is None}
         agreement = values.get(AGREEMENT)
         if isinstance(agreement, TaskMeasurement):
-            worst.offer(task, agreement.entry)
+            run.kept.offer(task, agreement)
         yield values
 
 

@@ -15,16 +15,21 @@ from typing import Any
 
 from markupsafe import Markup
 
+from qa_plugins.edge_notes import EdgeNote
+from qa_plugins.history import BatchRecord
 from qa_plugins.report.advice import confusions, is_hidden_by_mean, next_steps, weak_classes
 from qa_plugins.report.charts import heat_color, interval_bar
+from qa_plugins.report.crops import RuleSheet
 from qa_plugins.report.csv import worst_first
 from qa_plugins.report.overlays import Panel
+from qa_plugins.report.trend import trend_chart
 from segstudio.report_sections import Section
 
 MAX_ERRORS = 60
 MAX_TASK_ROWS = 12
 MAX_MATRIX = 24
 MAX_CONFUSIONS = 8
+MAX_NOTES = 8
 
 _VERDICTS = {
     "pass": ("Pass", "pass", "✓"),
@@ -66,6 +71,9 @@ def render_report(
     rules: Mapping[str, str],
     pictures: Sequence[TaskPicture] = (),
     sections: Sequence[Section] = (),
+    sheets: Sequence[RuleSheet] = (),
+    image_notes: Sequence[EdgeNote] = (),
+    history: Sequence[BatchRecord] = (),
 ) -> str:
     """Render one QA result.
 
@@ -77,12 +85,15 @@ def render_report(
         rules: the boundary rule of each class that has one.
         pictures: overlays of some tasks, in the order to show them.
         sections: what each check shows.
+        sheets: the disputed places and the notes of the classes, in the order to show them.
+        image_notes: what annotators wrote about whole images.
+        history: the batches of the trend with this one, where a history is kept.
     """
     batch = result["batch"]
     weak = weak_classes(result)
-    threshold = _threshold(batch)
+    threshold = required_miou(batch)
     label, css, icon = _VERDICTS[batch["verdict"]]
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     page: str = template.render(
         title=title,
         batch=batch,
@@ -113,9 +124,27 @@ def render_report(
             (_KEPT_OUT.get(reason, reason), count) for reason, count in batch["kept_out"].items()
         ],
         conflicts=_conflict_counts(batch["conflicts"]),
+        sheets=sheets,
+        image_notes=image_notes[:MAX_NOTES],
+        max_notes=MAX_NOTES,
+        who=lambda note: people.get(note.annotator_id, "somebody"),
+        history=history,
+        trend=Markup(trend_chart(history)),  # noqa: S704 - names are escaped in it
+        trend_note=_trend_note(history),
         rework=sum(task.get("verdict") == "rework" for task in result["tasks"]),
     )
     return page
+
+
+def _trend_note(history: Sequence[BatchRecord]) -> str:
+    """How the latest batch stands to the one before it, in one sentence."""
+    known = [one for one in history if one.miou is not None]
+    if len(known) < 2 or known[-1].miou is None or known[-2].miou is None:
+        return "This is the first batch of the history; the next one makes a trend."
+    step = known[-1].miou.value - known[-2].miou.value
+    side = "above" if step > 0 else "below"
+    how = "as high as" if abs(step) < 0.005 else f"{abs(step):.2f} {side}"
+    return f"Mean IoU of the latest batch, “{known[-1].label}”, is {how} that of the one before."
 
 
 def _shared_note(pictures: Sequence[TaskPicture]) -> str:
@@ -131,7 +160,7 @@ def _class_rows(
     rules: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     weak_names = {entry["name"] for entry in weak}
-    threshold = _threshold(result["batch"])
+    threshold = required_miou(result["batch"])
     drawn = [entry for entry in result["classes"] if entry["iou"]["accumulated"] is not None]
     drawn.sort(key=lambda entry: (entry["iou"]["accumulated"], entry["name"]))
     return [
@@ -154,7 +183,7 @@ def _class_rows(
     ]
 
 
-def _threshold(batch: Mapping[str, Any]) -> float | None:
+def required_miou(batch: Mapping[str, Any]) -> float | None:
     """The IoU that the gates ask for, to draw beside the classes; None for other metrics."""
     for gate in batch["gates"]:
         if gate["metric"].startswith(("miou", "iou")) and not gate["where"]:
@@ -229,7 +258,8 @@ def _cell(value: object) -> str:
 
 
 @functools.cache
-def _environment() -> Any:
+def environment() -> Any:
+    """The templates beside this file, with the filters that they use."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

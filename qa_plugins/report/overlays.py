@@ -64,7 +64,7 @@ def disagreement_panels(
         for who, (_, masks) in enumerate(drawings)
         for name, mask in masks.items()
     }
-    panels = [_panel("Where they differ", _differences(base, drawn, names, len(drawings)))]
+    panels = [to_panel("Where they differ", _differences(base, drawn, names, len(drawings)))]
     for who, (caption, masks) in enumerate(drawings[: MAX_PANELS - 1]):
         picture = 0.55 * base + 0.45 * base.mean(axis=2, keepdims=True)
         for name in sorted(masks):
@@ -73,10 +73,10 @@ def disagreement_panels(
             picture = picture * (1 - 0.5 * coverage) + color * 0.5 * coverage
         for name in sorted(masks):
             color = np.array(colors.get(name, (128, 128, 128)), dtype=np.float64)
-            outline = _outline(drawn[who, name])
-            picture[_widen(outline)] = 255.0
-            picture[outline] = color * 0.85
-        panels.append(_panel(caption if masks else f"{caption}: drew nothing", picture))
+            line = outline(drawn[who, name])
+            picture[widen(line)] = 255.0
+            picture[line] = color * 0.85
+        panels.append(to_panel(caption if masks else f"{caption}: drew nothing", picture))
     return panels
 
 
@@ -131,16 +131,16 @@ def _coverage(mask: Mask, height: int, width: int) -> FloatArray:
     )
 
 
-def _outline(coverage: FloatArray) -> NDArray[np.bool_]:
+def outline(coverage: FloatArray) -> NDArray[np.bool_]:
     """Pixels of the mask that have a neighbour outside it."""
     inside = np.pad(coverage >= 0.5, 1)
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     return inside[1:-1, 1:-1] & ~core
 
 
-def _widen(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outline and its neighbours to the left, right, top and bottom."""
-    padded = np.pad(outline, 1)
+def widen(line: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """An outline and its neighbours to the left, right, top and bottom."""
+    padded = np.pad(line, 1)
     return (
         padded[1:-1, 1:-1]
         | padded[:-2, 1:-1]
@@ -150,7 +150,8 @@ def _widen(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
     )
 
 
-def _panel(caption: str, picture: FloatArray) -> Panel:
+def to_panel(caption: str, picture: FloatArray) -> Panel:
+    """An RGB picture (0..255, shape (height, width, 3)) as a JPEG inside the page."""
     from PIL import Image
 
     pixels = np.clip(picture, 0, 255).astype(np.uint8)

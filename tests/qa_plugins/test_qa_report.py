@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qa_plugins.command import ReportOptions, write_report
 from qa_plugins.gates import load_gates, parse_gates
 from qa_plugins.report.charts import heat_color, interval_bar
 from qa_plugins.report.csv import tasks_csv
 from qa_plugins.report.json import to_json, write_atomically
 from qa_plugins.report.overlays import disagreement_panels
 from qa_plugins.report.people import display_names
+from qa_plugins.report_files import ReportOptions, write_report
 from qa_plugins.runner import QaRun, run_checks
 from segstudio.masks import Mask
 from segstudio.plugins import CheckContext
