@@ -110,7 +110,7 @@ def test_a_plain_rectangle_is_found_from_one_click_a_box_and_a_mask_prompt(
     for mask in (masks[best], box[0][0], again[0][0]):
         assert (mask & truth).sum() / (mask | truth).sum() > 0.9
     # A clear case must also be scored as one.
-    assert scores[best] > 0.7
+    assert scores[best] > 0.9
 
 
 def test_the_coin_reference_is_24_coins() -> None:
@@ -129,10 +129,10 @@ def test_real_coins_never_seen_in_training_hold_the_bars(predictor: SamPredictor
 
 
 def test_unseen_scenes_hold_what_the_readme_reports(predictor: SamPredictor) -> None:
-    # Floors a little under these ten scenes' 0.622, 0.798 and 0.760 (the hundred: 0.707, 0.814,
-    # 0.785). They guard against a loss; the aims (0.80, 0.83, 0.83) are not reached, as the README
+    # Floors a little under these ten scenes' 0.671, 0.826 and 0.763 (the hundred: 0.733, 0.825,
+    # 0.793). They guard against a loss; the aims (0.80, 0.83, 0.83) are not reached, as the README
     # says.
     figures = evaluate_scenes(predictor, 10, grabcut=False).summary()
-    assert figures["one_click_mean"] >= 0.60
-    assert figures["three_clicks_mean"] >= 0.78
-    assert figures["box_mean"] >= 0.74
+    assert figures["one_click_mean"] >= 0.65
+    assert figures["three_clicks_mean"] >= 0.81
+    assert figures["box_mean"] >= 0.75
