@@ -57,9 +57,12 @@ def is_hidden_by_mean(result: Mapping[str, Any], weak: Sequence[Mapping[str, Any
 def next_steps(
     result: Mapping[str, Any], people: Mapping[int, str], sections: Sequence[Section] = ()
 ) -> list[Advice]:
-    """The steps that a batch needs, at most ten; one friendly sentence when it needs none."""
+    """The steps that a batch needs, at most ten; one friendly sentence when it needs none.
+
+    That nothing was compared is said only where agreement was asked for.
+    """
     steps = [
-        *_nothing_compared(result),
+        *(_nothing_compared(result) if result.get("annotators") or not sections else []),
         *_found(sections, "error"),
         *_rework(result),
         *_weak(result),
