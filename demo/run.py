@@ -41,6 +41,7 @@ from segstudio.client import Client, connect
 from segstudio.errors import MissingExtraError
 
 EXPORT_FORMATS = ("coco-panoptic", "semantic-png")
+CHECKS = ("agreement", "boundary", "validation")
 DOMAIN = "demo"
 
 Report = Callable[[str], None]
@@ -197,15 +198,16 @@ def _check(
     client: Client, project_id: int, out_dir: Path
 ) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
     from label_configs import taxonomy_path
-    from qa_plugins.command import ReportOptions, write_report, write_to_project
+    from qa_plugins.command import write_to_project
     from qa_plugins.gates import load_gates
+    from qa_plugins.report_files import ReportOptions, write_report
     from qa_plugins.runner import run_checks
     from segstudio.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(taxonomy_path(DOMAIN))
     gates = load_gates(str(Path(__file__).with_name("gates.yaml")))
     source = _completed(client, project_id)
-    run = run_checks(["agreement"], source, taxonomy, gates=gates, workers=1)
+    run = run_checks(list(CHECKS), source, taxonomy, gates=gates, workers=1)
     files = write_report(run, ReportOptions(out_dir, True, (), 6), client)
     write_to_project(run, client, project_id)
     return run.result, tuple(files)
