@@ -215,6 +215,8 @@ class _Run:
                 failed=self.failed,
             )  # fmt: skip
             write_contact_sheet(work.out_dir, self._samples, work, picture_of)
+            # All workers are done; a finished export is the same wherever it was made.
+            (journal.work_dir.parent / RUN_FILE).unlink(missing_ok=True)
             return dataset, journal.commit()
 
     def _jobs(self, journal: Journal) -> Iterator[Job]:
