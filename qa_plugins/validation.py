@@ -20,32 +20,32 @@ _SHOWN: Final = 40
 _SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
 
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
-    "unlabelled": ("annotations leave pixels without a class", "Have the images covered fully."),
-    "overlap": ("pairs of regions overlap", ""),
+    "unlabelled": ("Annotations with pixels that have no class", "Have the images covered fully."),
+    "overlap": ("Pairs of regions that overlap", ""),
     "unknown-class": (
-        "regions have a label that the taxonomy or the interface does not know",
+        "Regions with a label that the taxonomy or the interface does not know",
         "Map or restore the labels: segstudio labels check shows them.",
     ),
-    "no-class": ("regions have no label", "Give them one, or delete them."),
-    "speck": ("regions have specks", ""),
-    "hole": ("regions have tiny holes", ""),
-    "sliver": ("regions are slivers", ""),
-    "self-intersection": ("polygons cross themselves", ""),
-    "out-of-bounds": ("regions reach over the edge of their image", ""),
-    "duplicate": ("regions were drawn twice", "Delete the doubles; they count as two objects."),
-    "empty-annotation": ("submitted annotations have no region where others drew", ""),
-    "empty-region": ("regions have no pixel", "Delete them or draw them again."),
+    "no-class": ("Regions without a label", "Give them one, or delete them."),
+    "speck": ("Regions with specks", ""),
+    "hole": ("Regions with tiny holes", ""),
+    "sliver": ("Regions that are slivers", ""),
+    "self-intersection": ("Polygons that cross themselves", ""),
+    "out-of-bounds": ("Regions that reach over the edge of their image", ""),
+    "duplicate": ("Regions drawn twice", "Delete the doubles; they count as two objects."),
+    "empty-annotation": ("Submitted annotations without a region where others drew", ""),
+    "empty-region": ("Regions without a pixel", "Delete them or draw them again."),
     "wrong-size": (
-        "regions belong to another image size",
+        "Regions that belong to another image size",
         "Find out whether the images were replaced after annotation.",
     ),
     "forgotten-prompt": (
-        "prompts were submitted without their mask",
+        "Prompts submitted without their mask",
         "Reopen the tasks: the suggested mask was never accepted.",
     ),
-    "missing-class": ("annotations lack a class that all others drew", ""),
-    "unreadable": ("regions cannot be read", "Draw them again."),
-    "doubtful-data": ("regions are stored oddly; each is read as its sentence says", ""),
+    "missing-class": ("Classes that all others drew and one annotation lacks", ""),
+    "unreadable": ("Regions that cannot be read", "Draw them again."),
+    "doubtful-data": ("Regions stored oddly, each read as its sentence says", ""),
 }
 
 
@@ -142,7 +142,7 @@ class ValidationCheck:
         )
         findings = [
             Finding(
-                text=f"{found['count']} {_WORDS[kind][0]}.",
+                text=f"{_WORDS[kind][0]}: {found['count']}.",
                 evidence=f"In {found['tasks']} of {summary['tasks']} tasks.",
                 severity=found["severity"],
                 action=_WORDS[kind][1] if found["severity"] != "note" else "",
