@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from exporters.coco_entries import coco_categories, coco_image
 from exporters.files import write_json_lists
 from exporters.flags import CROWD, is_flagged
 from exporters.instances import INSTANCE_OPTIONS, Instance, instances_of
@@ -65,7 +66,7 @@ class CocoInstancesExporter:
                         "version": context.taxonomy.version,
                     },
                     "licenses": [],
-                    "categories": _categories(context.taxonomy),
+                    "categories": coco_categories(context.taxonomy),
                 },
                 {
                     "images": _image_entries(records, split),
@@ -110,35 +111,11 @@ def _exact_polygons(mask: Mask) -> list[list[float]] | None:
     return polygons if drawn["counts"] == mask.to_coco_rle()["counts"] else None
 
 
-def _categories(taxonomy: Taxonomy) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": one.id,
-            "name": one.name,
-            "supercategory": one.supercategory or one.name,
-            "isthing": int(one.is_thing),
-            "color": list(one.color),
-        }
-        for one in taxonomy.scored_classes
-    ]
-
-
 def _image_entries(records: Iterable[Mapping[str, Any]], split: str) -> Iterator[dict[str, Any]]:
     for image_id, record in with_image_ids(records):
         if record["split"] != split:
             continue
-        entry = {
-            "id": image_id,
-            "file_name": record["file_name"],
-            "height": record["height_px"],
-            "width": record["width_px"],
-            "task_id": record["task_id"],
-        }
-        if record["reference"]:
-            entry["coco_url"] = record["reference"]
-        if record.get("answers"):
-            entry["attributes"] = record["answers"]
-        yield entry
+        yield coco_image(image_id, record)
 
 
 def _annotation_entries(

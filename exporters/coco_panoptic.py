@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exporters.coco_entries import coco_categories, coco_image
 from exporters.files import write_bytes, write_json_lists
 from exporters.flags import CROWD, is_flagged
 from exporters.panoptic_ids import paint_ids, segment_ids
@@ -17,7 +18,6 @@ from exporters.png import rgb_png
 from exporters.records import image_record, known_ids, scene_of, with_image_ids
 from segstudio.images import AnnotatedImage
 from segstudio.plugins import ExportContext
-from segstudio.taxonomy import Taxonomy
 
 
 class CocoPanopticExporter:
@@ -60,41 +60,13 @@ class CocoPanopticExporter:
             {
                 "info": {"description": context.taxonomy.name, "version": context.taxonomy.version},
                 "licenses": [],
-                "categories": _categories(context.taxonomy),
+                "categories": coco_categories(context.taxonomy),
             },
             {
-                "images": (_image_entry(*pair) for pair in with_image_ids(records)),
+                "images": (coco_image(*pair) for pair in with_image_ids(records)),
                 "annotations": (_annotation_entry(*pair) for pair in with_image_ids(records)),
             },
         )
-
-
-def _categories(taxonomy: Taxonomy) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": one.id,
-            "name": one.name,
-            "supercategory": one.supercategory or one.name,
-            "isthing": int(one.is_thing),
-            "color": list(one.color),
-        }
-        for one in taxonomy.scored_classes
-    ]
-
-
-def _image_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any]:
-    entry = {
-        "id": image_id,
-        "file_name": record["file_name"],
-        "height": record["height_px"],
-        "width": record["width_px"],
-        "task_id": record["task_id"],
-    }
-    if record["reference"]:
-        entry["coco_url"] = record["reference"]
-    if record.get("answers"):
-        entry["attributes"] = record["answers"]
-    return entry
 
 
 def _annotation_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any]:
