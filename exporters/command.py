@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segstudio.cli_options import SourceOptions, compute_options, source_options
+from segstudio.cli_options import (
+    SourceOptions,
+    compute_options,
+    parse_key_values,
+    source_options,
+)
 from segstudio.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +113,7 @@ def export(
         taxonomy=load_taxonomy(source.taxonomy) if source.taxonomy else None,
         annotations=annotations,
         strict=strict,
-        options={**_parse_options(options), "overlap": overlap},
+        options={**parse_key_values(options), "overlap": overlap},
         workers=workers,
         cluster=cluster,
         images=images,
@@ -146,16 +151,6 @@ def summary_text(summary: ExportSummary) -> str:
     report = f"{summary.place.rstrip('/')}/README.md"
     lines.append(f"Read {report} for the whole report. {summary.next_step}")
     return "\n".join(lines).rstrip()
-
-
-def _parse_options(options: tuple[str, ...]) -> dict[str, str]:
-    parsed: dict[str, str] = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--option takes KEY=VALUE, not '{text}'.")
-        parsed[key] = value
-    return parsed
 
 
 def _read_qa(path: Path | None) -> dict[str, Any] | None:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qa_plugins.report_files import ReportOptions, write_report
-from segstudio.cli_options import SourceOptions, compute_options, source_options
+from segstudio.cli_options import (
+    SourceOptions,
+    compute_options,
+    parse_key_values,
+    source_options,
+)
 from segstudio.errors import EXIT_GATE_FAILED, SegstudioError, ServerError, UsageError
 from segstudio.tasks import LOSS_KINDS
 
@@ -155,7 +160,7 @@ def qa(
     if write_back and opened.project_id is None:
         raise UsageError("--write-back needs a project on a server: give SOURCE as project:ID.")
     taxonomy = choose_taxonomy(opened, source.taxonomy)
-    settings = {**_parse_options(options), "seed": str(seed)}
+    settings = {**parse_key_values(options), "seed": str(seed)}
     if resample_by:
         settings["resample_by"] = resample_by
     if rater:
@@ -199,16 +204,6 @@ def _undo(checks: Sequence[str], source: SourceOptions, *, dry_run: bool) -> str
         )
     with source.connect() as client:
         return undo_write_back(client, project_id, dry_run=dry_run)
-
-
-def _parse_options(options: tuple[str, ...]) -> dict[str, str]:
-    parsed: dict[str, str] = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--option takes KEY=VALUE, not '{text}'.")
-        parsed[key] = value
-    return parsed
 
 
 def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:

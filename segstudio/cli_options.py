@@ -11,7 +11,7 @@ A command that reads tasks takes `@source_options` and gets one `SourceOptions`:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import wraps
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
+
+from segstudio.errors import UsageError
 
 if TYPE_CHECKING:
     from segstudio.client import Client
@@ -213,3 +215,21 @@ def _apply(
     for decorator in reversed(decorators):
         command = decorator(command)
     return command
+
+
+def parse_key_values(texts: Iterable[str]) -> dict[str, str]:
+    """Read the values of a repeated ``--option KEY=VALUE``; of a key given twice the last counts.
+
+    Raises:
+        UsageError: a text without a key or without an equals sign.
+
+    >>> parse_key_values(["min_px=20", "where=a=b"])
+    {'min_px': '20', 'where': 'a=b'}
+    """
+    parsed: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--option takes KEY=VALUE, not '{text}'.")
+        parsed[key] = value
+    return parsed
