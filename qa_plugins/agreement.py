@@ -129,8 +129,20 @@ class DrawnTask:
     annotations: tuple[Annotation, ...] = ()
 
 
+_last: list[tuple[Task, CheckContext, DrawnTask]] = []
+
+
 def draw_task(task: Task, context: CheckContext) -> DrawnTask:
-    """Decode what each compared annotator drew; no image where fewer than two can be compared."""
+    """Decode what each compared annotator drew; no image where fewer than two can be compared.
+
+    The latest task is kept: in one pass several checks ask for the same one.
+    """
+    if not (_last and _last[0][0] is task and _last[0][1] is context):
+        _last[:] = [(task, context, _draw_task(task, context))]
+    return _last[0][2]
+
+
+def _draw_task(task: Task, context: CheckContext) -> DrawnTask:
     selection = select_raters(task, _model(context.options))
     kept_out = dict(selection.kept_out)
     problems = list(selection.problems)

@@ -24,7 +24,7 @@ from qa_plugins.measurement import ImageMeasurement, TaskMeasurement
 from qa_plugins.metrics.alpha import nominal_alpha, one_against_rest
 from qa_plugins.metrics.bootstrap import REPLICATES, interval_95, unit_weights
 from qa_plugins.metrics.instances import PanopticCounts
-from qa_plugins.metrics.overlap import OverlapCounts, ratio
+from qa_plugins.metrics.overlap import OverlapCounts, mean_without_none, ratio
 
 UNLABELLED = "(unlabelled)"
 FloatArray = NDArray[np.float64]
@@ -310,13 +310,13 @@ class AgreementSums:
             "compared_tasks": self.compared_tasks,
             "pairs": self.pair_count,
             "miou": {
-                "accumulated": _mean(one["iou"]["accumulated"] for one in classes),
-                "per_image": _mean(one["iou"]["per_image"] for one in classes),
+                "accumulated": mean_without_none(one["iou"]["accumulated"] for one in classes),
+                "per_image": mean_without_none(one["iou"]["per_image"] for one in classes),
                 "ci95": _interval(per_image, units),
                 "ci95_accumulated": _interval(accumulated, units),
             },
             **{
-                metric: _mean(one[metric] for one in classes)
+                metric: mean_without_none(one[metric] for one in classes)
                 for metric in ("dice", "boundary_iou", "pq", "f1")
             },
             "kept_out": dict(sorted(self.kept_out.items())),
@@ -389,14 +389,9 @@ def _sums(overlap: OverlapCounts, iou: FloatArray, row: int, column: int) -> Ove
 
 def _mious(sums: PairSums) -> dict[str, float | None]:
     return {
-        "accumulated": _mean(one.accumulated for one in sums.classes.values()),
-        "per_image": _mean(one.per_image for one in sums.classes.values()),
+        "accumulated": mean_without_none(one.accumulated for one in sums.classes.values()),
+        "per_image": mean_without_none(one.per_image for one in sums.classes.values()),
     }
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _mean_of_rows(rows: Sequence[FloatArray]) -> FloatArray:

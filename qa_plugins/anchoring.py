@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa_plugins.drawing import NOTHING, Drawing, Place, draw
+from qa_plugins.metrics.overlap import mean_without_none
 from segstudio.images import ImageKey
 from segstudio.masks import Mask
 from segstudio.regions import Region, same_geometry
@@ -218,11 +219,11 @@ class AnchoringSums:
         return {
             "shared_pairs": self.shared_pairs,
             "untouched_share": _ratio(self.untouched_px.total(), self.agreed_px.total()),
-            "miou_decided": _mean(self.class_json(name)["iou"] for name in names),
+            "miou_decided": mean_without_none(self.class_json(name)["iou"] for name in names),
             "by_assistance": {
                 group: {
                     "pairs": self.pairs[group],
-                    "miou": _mean(
+                    "miou": mean_without_none(
                         _ratio(self.intersection_px[group, name], self.union_px[group, name])
                         for name in names
                     ),
@@ -238,8 +239,3 @@ def _assistance(helped: tuple[bool | None, ...]) -> Assistance:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from qa_plugins.agreement import draw_task
 from qa_plugins.habits import Habit, HabitSums, find_habits, outline_test, outline_values
+from qa_plugins.metrics.overlap import mean_without_none
 from qa_plugins.object_deviations import Deviations, image_deviations
 from segstudio.plugins import CheckContext
 from segstudio.report_sections import Finding, NameOf, Section, Table
@@ -114,11 +115,11 @@ def _people(sums: HabitSums) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "objects": len(objects),
-                "offset_px": _mean(offsets),
+                "offset_px": mean_without_none(offsets),
                 "offset_p_value": None if offset is None else offset.p_value,
                 "shift_px": [
-                    _mean([one.shift_x_px for one in objects]),
-                    _mean([one.shift_y_px for one in objects]),
+                    mean_without_none([one.shift_x_px for one in objects]),
+                    mean_without_none([one.shift_y_px for one in objects]),
                 ],
                 "length_ratio": None if not ratios else math.exp(sum(ratios) / len(ratios)),
                 "agreed": found.agreed[person, name],
@@ -131,10 +132,6 @@ def _people(sums: HabitSums) -> list[dict[str, Any]]:
             }
         )
     return [{"id": person, "classes": classes} for person, classes in sorted(people.items())]
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _sentence(habit: Habit, names: NameOf) -> str:

@@ -16,6 +16,7 @@ from qa_plugins.gold_reference import find_gold
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
 from qa_plugins.metrics.average_precision import ImageObjects, average_precision
 from qa_plugins.metrics.outlines import compare_outlines, mean_outline_distance_px
+from qa_plugins.metrics.overlap import mean_without_none
 from qa_plugins.metrics.significance import trend_test
 from qa_plugins.object_deviations import match_drawings
 from qa_plugins.raters import select_raters
@@ -271,8 +272,8 @@ def _person_json(
         classes.append(
             {
                 **one,
-                "outline_distance_px": _mean(error.distance_px for error in errors),
-                "offset_px": _mean(error.offset_px for error in errors),
+                "outline_distance_px": mean_without_none(error.distance_px for error in errors),
+                "offset_px": mean_without_none(error.offset_px for error in errors),
                 "ap": asdict(precisions[one["name"]])
                 if one["name"] in precisions
                 else {"at_50": None, "at_75": None, "at_50_to_95": None},
@@ -315,7 +316,7 @@ def _drift_of(history: Sequence[tuple[str, int, float]]) -> dict[str, Any]:
     ordered = [value for _, _, value in sorted(history)]
     third = max(1, len(ordered) // 3)
     p_value = trend_test(ordered)
-    start, end = _mean(ordered[:third]), _mean(ordered[-third:])
+    start, end = mean_without_none(ordered[:third]), mean_without_none(ordered[-third:])
     moved = start is not None and end is not None and abs(end - start) >= MIN_DRIFT
     return {
         "tasks": len(ordered),
@@ -360,11 +361,6 @@ def _drift(person: dict[str, Any], names: NameOf) -> Finding:
 
 def _interval(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else "{:.3f} – {:.3f}".format(*bounds)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _options(context: CheckContext) -> tuple[float, int]:

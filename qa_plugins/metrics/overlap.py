@@ -5,6 +5,7 @@ Counts are sufficient: those of two halves of a batch, added, are those of the w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,16 @@ def ratio(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> F
     result = np.full(np.broadcast(top, bottom).shape, np.nan)
     np.divide(top, bottom, out=result, where=bottom != 0)
     return result
+
+
+def mean_without_none(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are not None; None when there is none.
+
+    >>> mean_without_none([0.5, None, 1.0])
+    0.75
+    """
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def mean_of_known(values: FloatArray) -> float | None:
