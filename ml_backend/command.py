@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ml_backend.command_options import image_access_options
 from ml_backend.settings import ANSWER_KINDS, Settings, SettingsError, default_cache_dir
 from segstudio.errors import MissingExtraError
 
@@ -64,21 +65,7 @@ __all__ = ["models", "serve"]
 @click.option(
     "--no-auth-i-know", is_flag=True, help="Listen beyond this machine without authentication."
 )
-@click.option(
-    "--allow-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="HOST",
-    help="Another host that images may come from; may be repeated.",
-)
-@click.option(
-    "--local-root",
-    "local_roots",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that tasks may name images in directly; may be repeated.",
-)
+@image_access_options
 @click.option(
     "--answer",
     type=click.Choice(ANSWER_KINDS),

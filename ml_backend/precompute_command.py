@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from ml_backend.command_options import image_access_options
 from ml_backend.settings import default_cache_dir
 from segstudio.cli_options import SourceOptions, compute_options, source_options
 from segstudio.errors import EXIT_TROUBLE, MissingExtraError
@@ -48,21 +49,7 @@ _SHOWN_FAILURES = 20
     type=click.FloatRange(0, min_open=True),
     help="Disk for embeddings, as given to `serve`.",
 )
-@click.option(
-    "--allow-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="HOST",
-    help="Another host that images may come from; may be repeated.",
-)
-@click.option(
-    "--local-root",
-    "local_roots",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that images may lie in; may be repeated.",
-)
+@image_access_options
 @click.option(
     "--failures",
     "failures_path",
