@@ -157,6 +157,19 @@ class LabelStudioServer:
             raise
         return self.url
 
+    def attach(self) -> str:
+        """Takes the server that another process runs on this data folder; gives the URL.
+
+        Raises:
+            LabelStudioServerError: None has been started there.
+        """
+        state = self._state.read()
+        if "port" not in state or "api_key" not in state:
+            raise LabelStudioServerError(f"No Label Studio has been started on {self.data_dir}.")
+        self.url = f"http://{LOOPBACK}:{state['port']}"
+        self.api_key = str(state["api_key"])
+        return self.url
+
     def stop(self) -> None:
         """Stops the server; does nothing when it does not run."""
         self._process.stop()

@@ -91,12 +91,23 @@ def label_studio_venv() -> Path:
 
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
-    """A real, empty Label Studio, started once for the whole test session."""
+    """A real, empty Label Studio, started once for the whole test session.
+
+    While one works on a test, SEGSTUDIO_TEST_LABEL_STUDIO=DIR takes the server that already runs
+    on the data folder DIR in its place and saves its start of a minute.
+    """
     from demo.label_studio_server import ADMIN_EMAIL, LabelStudioServer, ensure_label_studio
     from demo.processes import terminate_like_interrupt
 
-    data_dir = tmp_path_factory.mktemp("label-studio")
     executable = ensure_label_studio(label_studio_venv())
+    running_dir = os.environ.get("SEGSTUDIO_TEST_LABEL_STUDIO")
+    if running_dir:
+        server = LabelStudioServer(executable, Path(running_dir))
+        server.attach()
+        admin = server.account(ADMIN_EMAIL)
+        yield RunningLabelStudio(server.url, server.api_key, admin.email, admin.password, server)
+        return
+    data_dir = tmp_path_factory.mktemp("label-studio")
     # A test session that is terminated leaves no server behind.
     with terminate_like_interrupt(), LabelStudioServer(executable, data_dir) as server:
         admin = server.account(ADMIN_EMAIL)
