@@ -39,6 +39,8 @@ class Annotation:
 
     `was_cancelled` annotations were skipped by the annotator and are no work to count. Answers of
     page n of a `valueList` image have the key "control[n]" (n from 1; page 0 is "control").
+    `updated_by` is who changed it last and `parent_annotation` the one it was copied from, where
+    the source says so.
     """
 
     id: int | None
@@ -53,6 +55,8 @@ class Annotation:
     answers: Mapping[str, Any]
     unique_id: str | None
     problems: tuple[Problem, ...]
+    updated_by: int | None = None
+    parent_annotation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,8 @@ def parse_annotation(raw: Any, task_id: int | None = None) -> Annotation:
         answers=parsed.answers,
         unique_id=_text(raw.get("unique_id")),
         problems=problems,
+        updated_by=_reference(raw.get("updated_by")),
+        parent_annotation=_reference(raw.get("parent_annotation")),
     )
 
 
