@@ -182,7 +182,10 @@ def _prepare(store: sqlite3.Connection, path: Path) -> None:
     with store:
         store.execute("BEGIN IMMEDIATE")  # two first runs at once make the tables once
         (version,) = store.execute("PRAGMA user_version").fetchone()
-        (tables,) = store.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # Snapshots of annotations share the file, with tables and a version of their own.
+        (tables,) = store.execute(
+            "SELECT count(*) FROM sqlite_master WHERE tbl_name NOT LIKE 'snapshot%'"
+        ).fetchone()
         if version == 0 and tables == 0:
             for statement in _TABLES.split(";"):
                 store.execute(statement)
