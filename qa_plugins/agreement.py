@@ -25,7 +25,7 @@ from qa_plugins.metrics.boundary_iou import band_width_px
 from qa_plugins.metrics.confusion import pair_confusion
 from qa_plugins.metrics.run_join import LabelledRuns, intersections, join_pairs, labelled_runs
 from qa_plugins.object_conflicts import compare_objects
-from qa_plugins.raters import MODEL_ID, UNREADABLE, Rater, select_raters
+from qa_plugins.raters import MODEL_ID, UNREADABLE, Rater, model_policy, select_raters
 from qa_plugins.supercategories import measure_supercategories, supercategories
 from segstudio.errors import UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
@@ -143,7 +143,7 @@ def draw_task(task: Task, context: CheckContext) -> DrawnTask:
 
 
 def _draw_task(task: Task, context: CheckContext) -> DrawnTask:
-    selection = select_raters(task, _model(context.options))
+    selection = select_raters(task, model_policy(context.options))
     kept_out = dict(selection.kept_out)
     problems = list(selection.problems)
     seen = tuple(rater.annotator_id for rater in selection.raters)
@@ -360,19 +360,6 @@ def _seconds_per_object(drawn: DrawnTask) -> tuple[float | None, ...]:
         None if one.lead_time_s is None or not count else one.lead_time_s / count
         for one, count in zip(drawn.annotations, counts, strict=True)
     )
-
-
-def _model(options: Mapping[str, str]) -> str | None:
-    """The policy of the option ``rater``."""
-    rater = options.get("rater")
-    if rater is None:
-        return None
-    kind, colon, version = rater.partition(":")
-    if kind not in ("prediction", "predictions") or (colon and not version):
-        raise UsageError(
-            f"A rater beside the annotators is prediction:VERSION or prediction, not {rater!r}."
-        )
-    return f"predictions{colon}{version}"
 
 
 def _near_px(options: Mapping[str, str]) -> int:

@@ -11,8 +11,10 @@ too, where it is asked for.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from segstudio.errors import UsageError
 from segstudio.selection import choose, newest_by_annotator, parse_policy
 from segstudio.tasks import LOSS_KINDS, Annotation, Problem, Task
 
@@ -110,3 +112,20 @@ def _problem(task: Task, annotation: Annotation, reason: str) -> Problem:
         task.id,
         annotation.id,
     )
+
+
+def model_policy(options: Mapping[str, str]) -> str | None:
+    """Return the policy of the option ``rater`` of a check, for `select_raters`; None without one.
+
+    Raises:
+        UsageError: it is neither ``prediction`` nor ``prediction:VERSION``.
+    """
+    rater = options.get("rater")
+    if rater is None:
+        return None
+    kind, colon, version = rater.partition(":")
+    if kind not in ("prediction", "predictions") or (colon and not version):
+        raise UsageError(
+            f"A rater beside the annotators is prediction:VERSION or prediction, not {rater!r}."
+        )
+    return f"predictions{colon}{version}"

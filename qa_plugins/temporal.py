@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa_plugins.drawing import Place, draw, image_sizes
-from qa_plugins.metrics.motion import Flow, estimate_flow, small_gray
-from qa_plugins.raters import select_raters
+from qa_plugins.raters import model_policy, select_raters
 from qa_plugins.report.timeline import WIDTH_PX, TimelineRow, timeline_svg
 from qa_plugins.video_consistency import VideoConsistency
 from qa_plugins.video_tracks import FrameObject, Step, VideoTracks, Warp
 from segstudio.errors import SegstudioError, UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
+from segstudio.optical_flow import Flow, estimate_flow, small_gray
 from segstudio.plugins import CheckContext
 from segstudio.report_sections import Finding, NameOf, Picture, Section, Severity, Table
 from segstudio.tasks import Region, Task
@@ -69,7 +69,9 @@ class TemporalCheck:
     Options: ``video`` and ``frame``, the keys of task data that order the frames (of the same
     names by default); ``photos``, a folder with the frames' photos; ``warp``: ``flow`` (default
     where photos are), ``motion`` (default elsewhere) or ``none`` for a camera and a scene that do
-    not move; ``windows`` of video consistency (8,16). Only the first image of a task is looked at.
+    not move; ``windows`` of video consistency (8,16); ``rater`` (``prediction`` or
+    ``prediction:VERSION``): a model's predictions are judged like one annotator more. Only the first
+    image of a task is looked at.
     """
 
     name: str = "temporal"
@@ -82,7 +84,7 @@ class TemporalCheck:
         number = task.data.get(options.get("frame", "frame"))
         if video is None or number is None:
             return TemporalFrame(task.id, None, (0, 0.0, ""), (0, 0))
-        raters = select_raters(task).raters
+        raters = select_raters(task, model_policy(options)).raters
         drawn = {one.annotator_id: regions_by_image(one.annotation) for one in raters}
         known = image_references(task, context.label_config)
         first = min(known, default=ImageKey("", 0))

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from qa_plugins.metrics.instances import pairwise_iou
-from qa_plugins.metrics.motion import Flow, align_centres
 from qa_plugins.metrics.outlines import compare_outlines
 from qa_plugins.metrics.run_join import intersections, labelled_runs
 from segstudio.masks import Mask, iou
+from segstudio.optical_flow import Flow, align_centres
 
 Warp = Literal["flow", "motion", "none"]
 """By optical flow of the photos; by the objects' centres; not at all."""
