@@ -70,8 +70,8 @@ class TemporalCheck:
     names by default); ``photos``, a folder with the frames' photos; ``warp``: ``flow`` (default
     where photos are), ``motion`` (default elsewhere) or ``none`` for a camera and a scene that do
     not move; ``windows`` of video consistency (8,16); ``rater`` (``prediction`` or
-    ``prediction:VERSION``): a model's predictions are judged like one annotator more. Only the first
-    image of a task is looked at.
+    ``prediction:VERSION``): a model's predictions are judged like one annotator more. Only the
+    first image of a task is looked at.
     """
 
     name: str = "temporal"
