@@ -10,10 +10,14 @@ through its whole layer, and a window's padding, all of it the projection's bias
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
+from math import prod
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -52,12 +56,40 @@ class _Linear:
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
         self.bias = layer.bias.detach()
-        self._weight = layer.weight.detach().to(dtype)
+        self.width = layer.out_features
+        self._weight = layer.weight.detach().to(dtype).t()
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def into(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Write the layer's output for the rows of `x` to `out`."""
         if self._weight.dtype == torch.float32:
-            return functional.linear(x, self._weight, self.bias)
-        return functional.linear(x.to(self._weight.dtype), self._weight).float().add_(self.bias)
+            return torch.addmm(self.bias, x, self._weight, out=out)
+        return torch.add(torch.mm(x.to(self._weight.dtype), self._weight), self.bias, out=out)
+
+    def add_to(self, x: torch.Tensor, target: torch.Tensor) -> None:
+        """Add the layer's output for the rows of `x` to `target`."""
+        target += self.bias
+        if self._weight.dtype == torch.float32:
+            target.addmm_(x, self._weight)
+        else:
+            target += torch.mm(x.to(self._weight.dtype), self._weight)
+
+
+class _Scratch(threading.local):
+    """Memory of a thread that each piece of its work uses again.
+
+    Tensors of a few megabytes made anew cost the operating system's zeroed pages each time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> torch.Tensor:
+        """Return float32 memory of this name and shape, with whatever was left in it."""
+        size = prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or kept.numel() < size:
+            kept = self._kept[name] = torch.empty(size)
+        return kept[:size].view(shape)
 
 
 class _Workers:
@@ -115,100 +147,158 @@ class BlockedEncoder:
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map float32 pixels (1, 3, side, side) to the embedding (1, channels, tokens, tokens)."""
         encoder = self._encoder
-        x = encoder.patch_embed(pixels) + encoder.pos_embed
-        side, width = int(x.shape[1]), int(x.shape[3])
-        x = x.reshape(side * side, width)
+        x = (encoder.patch_embed(pixels) + encoder.pos_embed)[0]
+        side, width = int(x.shape[0]), int(x.shape[2])
+        tokens = x.view(side * side, width)
+        scratch = _Scratch()
         with _Workers() as workers:
-            for block in encoder.blocks:
-                if block.window_size:
-                    strips = x.split(int(block.window_size) * side)
-                    workers.each(partial(self._add_windows, block, side), strips)
-                else:
-                    self._add_global_attention(block, x, side, workers)
-                workers.each(partial(self._add_mlp, block), x.split(_TOKENS_PER_BLOCK))
-        features: torch.Tensor = encoder.neck(x.view(1, side, side, width).permute(0, 3, 1, 2))
+            for size, group in groupby(encoder.blocks, key=attrgetter("window_size")):
+                if size:
+                    # Nothing leaves a window until the next global block.
+                    work = partial(self._pass_windows, list(group), scratch)
+                    workers.each(work, _window_groups(x, int(size)))
+                    continue
+                for block in group:
+                    self._add_global_attention(block, tokens, side, workers, scratch)
+                    parts = tokens.split(_TOKENS_PER_BLOCK)
+                    workers.each(partial(self._add_mlp, block, scratch), parts)
+        features: torch.Tensor = encoder.neck(x[None].permute(0, 3, 1, 2))
         return features
 
-    def _add_mlp(self, block: Any, x: torch.Tensor) -> None:
-        hidden = functional.gelu(self._linear[id(block.mlp.lin1)](block.norm2(x)))
-        x += self._linear[id(block.mlp.lin2)](hidden)
+    def _add_mlp(self, block: Any, scratch: _Scratch, x: torch.Tensor) -> None:
+        first, second = self._linear[id(block.mlp.lin1)], self._linear[id(block.mlp.lin2)]
+        hidden = scratch.take("hidden", len(x), first.width)
+        torch.ops.aten.gelu_(first.into(block.norm2(x), hidden))
+        second.add_to(hidden, x)
 
-    def _add_windows(self, block: Any, side: int, x: torch.Tensor) -> None:
-        x += self._attend_in_windows(block, block.norm1(x), side)
+    def _pass_windows(self, blocks: Sequence[Any], scratch: _Scratch, place: torch.Tensor) -> None:
+        """Take some windows of one row through blocks; `place` is (rows, columns, width)."""
+        x = scratch.take("tokens", *place.shape).copy_(place)
+        tokens = x.view(-1, x.shape[-1])
+        for block in blocks:
+            self._add_window_attention(block, x, scratch)
+            for part in tokens.split(_TOKENS_PER_BLOCK):
+                self._add_mlp(block, scratch, part)
+        place.copy_(x)
 
     def _add_global_attention(
-        self, block: Any, x: torch.Tensor, side: int, workers: _Workers
+        self, block: Any, x: torch.Tensor, side: int, workers: _Workers, scratch: _Scratch
     ) -> None:
         attention = block.attn
         tokens, width = x.shape
         heads, head = attention.num_heads, width // attention.num_heads
-        qkv = torch.empty(3, heads, tokens, head)
-        rows = max(1, _SCORES_PER_BLOCK // side**3)
+        qkv = scratch.take("qkv", 3, heads, tokens, head)
+        mixed = scratch.take("mixed", tokens, heads, head)
+        rows = min(side, max(1, _SCORES_PER_BLOCK // side**3))
+        table = _reversed_positions(attention)
 
         def project(part: slice) -> None:
-            found = self._linear[id(attention.qkv)](block.norm1(x[part]))
+            found = scratch.take("projected", part.stop - part.start, 3 * width)
+            self._linear[id(attention.qkv)].into(block.norm1(x[part]), found)
             qkv[:, :, part] = found.view(-1, 3, heads, head).permute(1, 2, 0, 3)
 
         def attend(number: int) -> None:
             query, key, value = qkv[:, number]
-            by_row, by_column = (bias[0] for bias in _bias(attention, query, side))
+            by_row, by_column = _bias(query[None], table, side, scratch)
+            found = scratch.take("found", tokens, head)
             for top in range(0, side, rows):
-                block_rows = slice(top, top + rows)
-                flat = slice(top * side, (top + rows) * side)
-                scores = by_row[block_rows, :, :, None] + by_column[block_rows, :, None, :]
+                block_rows = slice(top, min(top + rows, side))
+                flat = slice(top * side, block_rows.stop * side)
+                scores = scratch.take("scores", block_rows.stop - top, side, side, side)
+                torch.add(by_row[0, block_rows], by_column[0, block_rows], out=scores)
                 scores = scores.view(-1, tokens)
                 scores.addmm_(query[flat], key.t(), alpha=attention.scale)
-                mixed[flat, number] = torch.mm(torch.softmax(scores, dim=-1), value)
+                torch.mm(_softmax_in_place(scores), value, out=found[flat])
+            mixed[:, number] = found
 
         def add(part: slice) -> None:
-            x[part] += self._linear[id(attention.proj)](mixed[part].view(-1, width))
+            self._linear[id(attention.proj)].add_to(mixed[part].view(-1, width), x[part])
 
-        mixed = torch.empty(tokens, heads, head)
-        parts = [slice(top, top + _TOKENS_PER_BLOCK) for top in range(0, tokens, _TOKENS_PER_BLOCK)]
+        parts = [
+            slice(top, min(top + _TOKENS_PER_BLOCK, tokens))
+            for top in range(0, tokens, _TOKENS_PER_BLOCK)
+        ]
         workers.each(project, parts)
         workers.each(attend, range(heads))
         workers.each(add, parts)
 
-    def _attend_in_windows(self, block: Any, x: torch.Tensor, side: int) -> torch.Tensor:
-        """Attend in one row of windows; `x` holds its at most `window_size` rows of tokens."""
+    def _add_window_attention(self, block: Any, x: torch.Tensor, scratch: _Scratch) -> None:
+        """Attend within windows; `x` is (rows, columns, width), at most one window high."""
         attention, window = block.attn, int(block.window_size)
-        tokens, width = x.shape
-        rows = tokens // side
+        rows, columns, width = x.shape
         heads, head = attention.num_heads, width // attention.num_heads
-        across = -(-side // window)
         project = self._linear[id(attention.qkv)]
-        qkv = project(x).view(rows, side, 3 * width)
-        if qkv.shape[:2] != (window, across * window):
-            # The reference pads with zeros before the projection: what is left is its bias.
-            whole = project.bias.expand(window, across * window, -1).contiguous()
-            whole[:rows, :side] = qkv
-            qkv = whole
-        parts = qkv.view(window, across, window, 3, heads, head).permute(3, 1, 4, 0, 2, 5)
-        query, key, value = parts.reshape(3, across * heads, window * window, head)
-        by_row, by_column = _bias(attention, query, window)
-        scores = (by_row[..., None] + by_column[..., None, :]).view(
-            across * heads, window * window, window * window
-        )
-        scores.baddbmm_(query, key.transpose(1, 2), alpha=attention.scale)
-        mixed = torch.bmm(torch.softmax(scores, dim=-1), value)
-        mixed = mixed.view(across, heads, window, window, head).permute(2, 0, 3, 1, 4)
-        mixed = mixed.reshape(window, across * window, width)[:rows, :side]
-        return self._linear[id(attention.proj)](mixed.reshape(tokens, width))
+        qkv = scratch.take("projected", rows * columns, 3 * width)
+        project.into(block.norm1(x).view(-1, width), qkv)
+        parts = qkv.view(rows, columns, 3, heads, head)
+        table = _reversed_positions(attention)
+        mixed = scratch.take("mixed window", rows, columns, heads, head)
+        # The reference pads with zeros before the projection: what is left is its bias.
+        padding = project.bias.view(3, 1, heads, head).permute(0, 2, 1, 3)
+        for left in range(0, columns, window):
+            part = parts[:, left : left + window]
+            shape = 3, heads, window, window, head
+            own = scratch.take("window", *shape)
+            if part.shape[:2] != (window, window):
+                own.copy_(padding[:, :, :, None].expand(shape))
+            own[:, :, : part.shape[0], : part.shape[1]] = part.permute(2, 3, 0, 1, 4)
+            query, key, value = own.view(3, heads, window * window, head)
+            by_row, by_column = _bias(query, table, window, scratch)
+            scores = scratch.take("scores", heads, window, window, window, window)
+            torch.add(by_row, by_column, out=scores)
+            scores = scores.view(heads, window * window, window * window)
+            scores.baddbmm_(query, key.transpose(1, 2), alpha=attention.scale)
+            found = scratch.take("found", heads, window * window, head)
+            torch.bmm(_softmax_in_place(scores), value, out=found)
+            found = found.view(heads, window, window, head).permute(1, 2, 0, 3)
+            mixed[:, left : left + window] = found[: part.shape[0], : part.shape[1]]
+        self._linear[id(attention.proj)].add_to(mixed.view(-1, width), x.view(-1, width))
 
 
-def _bias(attention: Any, query: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Position bias of queries (n, side * side, head) by key row and by key column.
+def _window_groups(x: torch.Tensor, window: int) -> list[torch.Tensor]:
+    """Views of x (side, side, width) of whole windows in a row, the largest first.
 
-    Both are (n, side, side, side): the query's row and column, then the key's row or column. The
-    sum over both is the decomposed bias of Li et al., "MViTv2" (2022), as SAM uses it.
+    Two in a row of windows: few enough for large products, enough for threads to end together.
     """
-    steps = torch.arange(side)
-    distance = steps[:, None] - steps[None, :] + side - 1
-    squares = query.reshape(-1, side, side, query.shape[-1])
-    by_row = torch.matmul(squares, attention.rel_pos_h[distance].transpose(1, 2))
-    columns = attention.rel_pos_w[distance].transpose(1, 2)
-    by_column = torch.matmul(squares.transpose(1, 2), columns).transpose(1, 2)
-    return by_row, by_column.contiguous()
+    across = -(-int(x.shape[1]) // window)
+    columns = window * -(-across // 2)
+    groups = [part for row in x.split(window) for part in row.split(columns, dim=1)]
+    return sorted(groups, key=torch.Tensor.numel, reverse=True)
+
+
+def _softmax_in_place(scores: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = torch.ops.aten._softmax.out(scores, -1, False, out=scores)
+    return found
+
+
+def _reversed_positions(attention: Any) -> torch.Tensor:
+    """Both tables of relative positions, last distance first: (head, 2 * (2 * side - 1))."""
+    return torch.cat([attention.rel_pos_h.flip(0), attention.rel_pos_w.flip(0)]).t()
+
+
+def _bias(
+    query: torch.Tensor, table: torch.Tensor, side: int, scratch: _Scratch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Position bias of queries (n, side * side, head): by key row, and by key column.
+
+    They are (n, side, side, side, 1) and (n, side, side, 1, side): the query's row and column,
+    then the key's. Their sum is the decomposed bias of Li et al., "MViTv2" (2022), as SAM uses it.
+
+    Each query meets every distance in one product, and what belongs to its own place is a view:
+    one row further down, the distances begin one earlier.
+    """
+    n, tokens, head = query.shape
+    distances = 2 * side - 1
+    products = scratch.take("positions", n, tokens, 2 * distances)
+    torch.mm(query.reshape(-1, head), table, out=products.view(-1, 2 * distances))
+    width = 2 * distances
+    shape = n, side, side, side
+    start = products.storage_offset() + side - 1
+    by_row = products.as_strided(shape, (tokens * width, side * width - 1, width, 1), start)
+    by_column = products.as_strided(
+        shape, (tokens * width, side * width, width - 1, 1), start + distances
+    )
+    return by_row.unsqueeze(-1), by_column.unsqueeze(-2)
 
 
 def bfloat16_pays(clock: Callable[[], float] = time.perf_counter, rounds: int = 3) -> bool:
