@@ -17,7 +17,8 @@ from exporters.problems import ProblemLog, place
 from exporters.statistics import Statistics
 from segstudio.cli import installed_version
 from segstudio.plugins import ExportContext, Exporter
-from segstudio.source import Source
+from segstudio.source import Source, describe_selection
+from segstudio.source_description import source_name
 from segstudio.tasks import Problem
 from segstudio.taxonomy import dump_taxonomy
 
@@ -74,8 +75,9 @@ def write_cards(
     common = {
         "format": exporter.name,
         MARKER: installed_version(),
-        "source": _source_name(source.description),
+        "source": source_name(source.description),
         "project_id": source.project_id,
+        "selection": describe_selection(source).as_json(),
         "last_annotation_at": plan.last_change or None,
         "annotations": plan.survey.as_json(),
         "overlap_policy": context.options.get("overlap"),
@@ -125,11 +127,6 @@ def _write(
     write_text(folder / README, text)
 
 
-def _source_name(description: str) -> str:
-    """Return the description, a path cut to its file name: where a file lay is no one's matter."""
-    return description if description.startswith("project ") else Path(description).name
-
-
 def _annotators(by_folder: Mapping[str, Mapping[int | None, int]]) -> list[dict[str, Any]]:
     totals: dict[int | None, int] = {}
     for counts in by_folder.values():
@@ -175,7 +172,7 @@ def readme_text(
     lines = [
         f"# {card['taxonomy']['name']}: {card['images']} images as {card['format']}",
         "",
-        f"{exporter.summary}. Written by segstudio {card[MARKER]} from {card['source']}"
+        f"{exporter.summary}. Written by segstudio {card[MARKER]} from {card['selection']['text']}"
         + (
             f"; last annotation {card['last_annotation_at']}."
             if card["last_annotation_at"]

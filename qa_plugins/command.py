@@ -157,7 +157,7 @@ def qa(
     if out_dir is None:
         raise UsageError("Name the folder for the report, for example: --out qa.")
     opened = source.open()
-    if write_back and opened.project_id is None:
+    if write_back and not opened.project_ids:
         raise UsageError("--write-back needs a project on a server: give SOURCE as project:ID.")
     taxonomy = choose_taxonomy(opened, source.taxonomy)
     settings = {**parse_key_values(options), "seed": str(seed)}
@@ -169,14 +169,15 @@ def qa(
         wanted, opened, taxonomy, gates=gate_set, options=settings, workers=workers,
         cluster=cluster, pictures=pictures, crops=crops, feedback=feedback, out_dir=out_dir,
     )  # fmt: skip
-    client = source.connect() if opened.project_id is not None else None
+    client = source.connect() if opened.project_ids else None
     report = ReportOptions(
         out_dir, names, images, pictures, crops, history, source.batch or "", feedback
     )
     write_report(run, report, client)
     _print_summary(run, out_dir)
-    if write_back and client is not None and opened.project_id is not None:
-        click.echo(write_to_project(run, client, opened.project_id, dry_run=dry_run))
+    if write_back and client is not None:
+        for project_id in opened.project_ids:
+            click.echo(write_to_project(run, client, project_id, dry_run=dry_run))
     if strict:
         _refuse_losses(run.result)
     if run.result["batch"]["verdict"] == "fail":
@@ -194,8 +195,8 @@ def _undo(checks: Sequence[str], source: SourceOptions, *, dry_run: bool) -> str
     server = SourceOptions(
         source.spec, source.url, source.api_key, source.ca_bundle, source.insecure
     )
-    project_id = server.open().project_id
-    if project_id is None:
+    project_ids = server.open().project_ids
+    if not project_ids:
         raise UsageError("--undo needs a project on a server: give SOURCE as project:ID.")
     if source != server:
         raise UsageError(
@@ -203,7 +204,7 @@ def _undo(checks: Sequence[str], source: SourceOptions, *, dry_run: bool) -> str
             "leave out everything but the server's options and --dry-run."
         )
     with source.connect() as client:
-        return undo_write_back(client, project_id, dry_run=dry_run)
+        return "\n".join(undo_write_back(client, one, dry_run=dry_run) for one in project_ids)
 
 
 def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
@@ -222,6 +223,8 @@ def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
 def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bool = False) -> str:
     """Put the result on the tasks and make the saved tab; return a sentence on what was done.
 
+    Of a run over several projects, the tasks of this one are written.
+
     Raises:
         ServerError: the server refuses, or some tasks could not be written.
     """
@@ -230,7 +233,12 @@ def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bo
     from segstudio.progress import ProgressLine
     from segstudio.writeback import ensure_tab, write_results
 
-    records = list(task_records(run.result, run.earlier_records, run.digests))
+    of_project = run.project_of
+    records = [
+        record
+        for record in task_records(run.result, run.earlier_records, run.digests)
+        if of_project.get(record.task_id, project_id) == project_id
+    ]
     with ProgressLine("Writing back", len(records)) as progress:
         summary = write_results(client, project_id, records, progress, dry_run=dry_run)
     if summary.problems:

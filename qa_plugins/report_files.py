@@ -64,7 +64,7 @@ def write_report(run: QaRun, options: ReportOptions, client: Client | None = Non
         history = read_history(options.history)
     page = render_report(
         result,
-        title=result["source"],
+        title=result["selection"]["text"],
         people=people,
         colors={one.name: one.color for one in taxonomy.classes},
         rules=rules,
@@ -104,7 +104,7 @@ def _feedback_pages(
             run.result,
             person,
             people[person],
-            title=run.result["source"],
+            title=run.result["selection"]["text"],
             rules=rules,
             pictures=own_pictures(worst, person, run.result, run.context, load_photo),
         )

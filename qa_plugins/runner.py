@@ -19,7 +19,8 @@ from qa_plugins.worst import Kept, TasksByKey, WorstTasks
 from segstudio.compute import Result, describe_failure, map_tasks
 from segstudio.plugins import Check, CheckContext, find_check
 from segstudio.report_sections import NameOf, ReportsSection, Section
-from segstudio.source import Source
+from segstudio.source import Source, describe_selection
+from segstudio.source_description import source_name
 from segstudio.tasks import Problem, Task
 from segstudio.taxonomy import Taxonomy
 
@@ -36,7 +37,8 @@ class QaRun:
     ``result`` is DESIGN's ``qa.json``; checks other than agreement are under its ``checks``.
     ``checks`` are those that ran, in the order asked for. ``earlier_records`` are the tasks that
     carry an agreement record of an earlier run, with the digest of the annotations that it was
-    measured on; ``digests`` are those of the annotations as they are now, of a project on a server.
+    measured on; ``digests`` are those of the annotations as they are now, of a project on a server;
+    ``project_of`` is the project of each task where the source has several.
     """
 
     result: dict[str, Any]
@@ -45,6 +47,7 @@ class QaRun:
     checks: Mapping[str, Check] = field(default_factory=dict)
     earlier_records: dict[int, str] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
+    project_of: dict[int, int] = field(default_factory=dict)
 
     def sections(self, names: NameOf) -> list[Section]:
         """What each check shows on the page."""
@@ -106,7 +109,11 @@ def run_checks(
     )
     run = QaRun({}, kept, context, checks)
     failures: list[Problem] = []
-    seen = _Seen(run.earlier_records, run.digests if source.project_id is not None else None)
+    seen = _Seen(
+        run.earlier_records,
+        run.digests if source.project_ids else None,
+        run.project_of if len(source.project_ids) > 1 else None,
+    )
     results = map_tasks(
         functools.partial(_measure, checks=checks, context=context),
         seen.watch(source.tasks()),
@@ -130,6 +137,7 @@ class _Seen:
 
     earlier_records: dict[int, str]
     digests: dict[int, str] | None
+    project_of: dict[int, int] | None
     waiting: deque[Task] = field(default_factory=deque)
     count: int = 0
 
@@ -140,6 +148,8 @@ class _Seen:
             earlier = recorded_digest(task)
             if earlier is not None:
                 self.earlier_records[task.id] = earlier
+            if self.project_of is not None and task.project_id is not None:
+                self.project_of[task.id] = task.project_id
             if self.digests is not None:
                 self.digests[task.id] = annotations_digest(task)
             yield task
@@ -252,20 +262,14 @@ def _assemble(
     outside = [asdict(problem) for problem in [*source.problems, *failures]]
     return {
         "schema_version": SCHEMA_VERSION,
-        "source": _short(source.description),
+        "source": source_name(source.description),
+        "selection": describe_selection(source).as_json(),
         **agreement,
         "batch": batch,
         "tasks": tasks,
         "errors": [*outside, *agreement["errors"]],
         "checks": {name: summary for name, summary in summaries.items() if name != AGREEMENT},
     }
-
-
-def _short(description: str) -> str:
-    """The source without the folders of the machine that read it."""
-    if description.startswith("project "):
-        return description
-    return description.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _no_agreement() -> dict[str, Any]:

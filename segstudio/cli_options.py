@@ -84,7 +84,7 @@ class SourceOptions:
 
 
 def source_argument(command: Callable[P, R]) -> Callable[P, R]:
-    """Add SOURCE: an export file or `project:ID`."""
+    """Add SOURCE: an export file, `project:ID`, or several as `project:3,project:4`."""
     return click.argument("source", metavar="SOURCE")(command)
 
 

@@ -36,12 +36,14 @@ class FileSource:
     """
 
     project_id: int | None = None
+    project_ids: tuple[int, ...] = ()
 
     def __init__(
         self, spec: str, filters: TaskFilter, label_config_path: Path | None = None
     ) -> None:
         self.description = spec
         self.problems: list[Problem] = []
+        self.filters = filters
         self._spec = spec
         self._filters = filters
         self._open = _opener(spec)

@@ -44,6 +44,8 @@ class ServerSource:
     ) -> None:
         self.client = client
         self.project_id: int | None = project_id
+        self.project_ids: tuple[int, ...] = (project_id,)
+        self.filters = filters
         self.description = f"project {project_id} at {client.url}"
         self.problems: list[Problem] = []
         self._id = project_id

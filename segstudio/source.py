@@ -1,4 +1,4 @@
-"""Where tasks come from: an export file or a project on a server; both stream the same Tasks."""
+"""Where tasks come from: an export file or projects on a server; all stream the same Tasks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from segstudio.errors import UsageError
 from segstudio.label_config import LabelConfig
+from segstudio.source_description import Selection, describe_selection
 from segstudio.tasks import Annotation, Problem, Task, TaskFormatError, parse_task
 
 if TYPE_CHECKING:
     from segstudio.client import Client
+
+__all__ = [
+    "Selection",
+    "Source",
+    "TaskFilter",
+    "describe_selection",
+    "open_source",
+    "parse_and_filter",
+    "parse_projects",
+]
 
 _PROJECT_SPEC = re.compile(r"project:(\d+)")
 
@@ -44,7 +55,17 @@ class Source(Protocol):
 
     @property
     def project_id(self) -> int | None:
-        """The project on the server; None for a file."""
+        """The one project on the server; None for a file and for several projects."""
+        ...
+
+    @property
+    def project_ids(self) -> tuple[int, ...]:
+        """The projects on the server, none for a file; each task says its own."""
+        ...
+
+    @property
+    def filters(self) -> TaskFilter:
+        """Which tasks and annotations are handed out; `describe_selection` words it."""
         ...
 
     @property
@@ -148,6 +169,29 @@ def _is_complete(task: Task) -> bool:
     return _submitted(task) >= max(1, task.overlap or 1)
 
 
+def parse_projects(spec: str) -> tuple[int, ...]:
+    """Return the project numbers of "project:3" or "project:3,project:4"; none for a file.
+
+    Raises:
+        UsageError: a project without a number, or named twice.
+
+    >>> parse_projects("project:3, project:4"), parse_projects("export.json")
+    ((3, 4), ())
+    """
+    if not spec.strip().startswith("project:"):
+        return ()
+    found = [_PROJECT_SPEC.fullmatch(part.strip()) for part in spec.split(",")]
+    numbers = [int(one[1]) for one in found if one is not None]
+    if len(numbers) < len(found):
+        raise UsageError(
+            "A project is named by its number, such as project:3, or several as "
+            f"project:3,project:4; not {spec!r}."
+        )
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"SOURCE {spec!r} names a project twice; name each project once.")
+    return tuple(numbers)
+
+
 def open_source(
     spec: str,
     *,
@@ -160,10 +204,11 @@ def open_source(
     filters: TaskFilter | None = None,
     client: Client | None = None,
 ) -> Source:
-    """Open an export file or a project on a server.
+    """Open an export file or projects on a server.
 
     Args:
-        spec: a path or fsspec URL of a .json, .json.gz or .jsonl file, or "project:ID".
+        spec: a path or fsspec URL of a .json, .json.gz or .jsonl file, "project:ID", or several
+            as "project:3,project:4".
         label_config: the labelling interface of an export file; by default
             `X.label-config.xml` beside `X.json`.
         url: the server; default LABEL_STUDIO_URL.
@@ -181,16 +226,18 @@ def open_source(
     filters = filters or TaskFilter()
     if batch is not None:
         filters = replace(filters, batch=batch)
-    project = _PROJECT_SPEC.fullmatch(spec.strip())
-    if project is not None:
+    projects = parse_projects(spec)
+    if projects:
         from segstudio.client import connect
+        from segstudio.projects_source import ProjectsSource
         from segstudio.server_source import ServerSource
 
+        if len(projects) > 1 and filters.tab is not None:
+            raise UsageError("A tab belongs to one project: give --tab with one project:ID.")
         if client is None:
             client = connect(url, api_key, ca_bundle=ca_bundle, insecure=insecure)
-        return ServerSource(client, int(project[1]), filters, label_config)
-    if spec.startswith("project:"):
-        raise UsageError(f"A project is named by its number, such as project:3, not {spec!r}.")
+        opened = [ServerSource(client, one, filters, label_config) for one in projects]
+        return opened[0] if len(opened) == 1 else ProjectsSource(opened)
     if filters.tab is not None:
         raise UsageError("--tab names a tab of the Data Manager and needs SOURCE project:ID.")
     from segstudio.export_file import FileSource
