@@ -43,7 +43,8 @@ class AnnotatedImage:
     opened by `segstudio.media` only. `file_stem` is a file name without its ending: safe on every
     system, unique within a project, the same in every run. `task_data` holds the task's flat data
     fields (see `flat_fields`): what a split rule or a frame order is made of. `answers` are those
-    about the image as a whole (see `image_answers`).
+    about the image as a whole (see `image_answers`). `dicom` is what the task's data says of the
+    slice that the image shows, for `segstudio.dicom_geometry`; empty where it is none.
     """
 
     task_id: int
@@ -57,6 +58,7 @@ class AnnotatedImage:
     file_stem: str
     task_data: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
+    dicom: Mapping[str, Any] = field(default_factory=dict)
 
 
 def flat_fields(data: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
@@ -170,6 +172,8 @@ def annotated_images(
     references = image_references(task, config)
     grouped = regions_by_image(annotation)
     fields = flat_fields(task.data)
+    raw_dicom = task.data.get("dicom")
+    dicom = raw_dicom if isinstance(raw_dicom, Mapping) else {}
     images: list[AnnotatedImage] = []
     problems: list[Problem] = []
 
@@ -213,6 +217,7 @@ def annotated_images(
                 file_stem=file_stem(task.id, key, reference, config),
                 task_data=fields,
                 answers=image_answers(annotation, key, config),
+                dicom=dicom,
             )
         )
     for key, regions in grouped.items():

@@ -33,13 +33,27 @@ class TaxonomyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class ConceptCode:
+    """What a class is called in a coding scheme (SCT is SNOMED CT), as DICOM writes it.
+
+    `category` is the coded kind of thing that it is (an anatomical structure, a lesion); None
+    leaves it to the export.
+    """
+
+    scheme: str
+    value: str
+    meaning: str
+    category: ConceptCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentClass:
     """One class of segments.
 
     A `thing` is counted object by object, `stuff` is one segment per image. `aliases` are further
     labels that mean this class. An `ignore` class is drawn by annotators but never trained on or
     scored: its pixels are VOID. `train_id` is an optional second numbering for data sets that have
-    one (Cityscapes).
+    one (Cityscapes). `code` names the class in a coding scheme, for DICOM.
     """
 
     id: int
@@ -51,6 +65,7 @@ class SegmentClass:
     ignore: bool = False
     boundary_rule: str = ""
     train_id: int | None = None
+    code: ConceptCode | None = None
 
     @property
     def is_thing(self) -> bool:
@@ -267,8 +282,21 @@ def _class_document(one: SegmentClass) -> dict[str, Any]:
         document["aliases"] = list(one.aliases)
     if one.ignore:
         document["ignore"] = True
+    if one.code is not None:
+        document["code"] = _code_document(one.code)
     if one.boundary_rule:
         document["boundary_rule"] = one.boundary_rule
+    return document
+
+
+def _code_document(code: ConceptCode) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "scheme": code.scheme,
+        "value": code.value,
+        "meaning": code.meaning,
+    }
+    if code.category is not None:
+        document["category"] = _code_document(code.category)
     return document
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from segstudio.colors import distinct_colors, parse_color
-from segstudio.taxonomy import Color, SegmentClass, Taxonomy, TaxonomyError
+from segstudio.taxonomy import Color, ConceptCode, SegmentClass, Taxonomy, TaxonomyError
 
 MAX_TAXONOMY_CHARS: Final = 4 * 1024 * 1024
 _TOP_KEYS: Final = ("name", "version", "void", "unlabelled", "classes")
@@ -25,8 +25,12 @@ _CLASS_KEYS: Final = (
     "supercategory",
     "aliases",
     "ignore",
+    "code",
     "boundary_rule",
 )
+_CATEGORY_KEYS: Final = ("scheme", "value", "meaning")
+_CODE_KEYS: Final = (*_CATEGORY_KEYS, "category")
+_MAX_CODE_CHARS: Final = {"scheme": 16, "value": 16, "meaning": 64}  # DICOM's SH and LO
 
 
 def parse_taxonomy(text: str, source: str = "text") -> Taxonomy:
@@ -131,6 +135,25 @@ def _segment_class(row: object, index: int, where: str, spare: Any) -> SegmentCl
         if entries.get("boundary_rule")
         else "",
         train_id=None if train_id is None else _integer(train_id, f"{at}, train_id"),
+        code=_code(entries["code"], f"{at}, code") if "code" in entries else None,
+    )
+
+
+def _code(value: object, where: str, keys: tuple[str, ...] = _CODE_KEYS) -> ConceptCode:
+    entries = _mapping(value, keys, where)
+    texts = {key: _text(entries.get(key), f"{where}, {key}") for key in _CATEGORY_KEYS}
+    for key, text in texts.items():
+        if len(text) > _MAX_CODE_CHARS[key] or "\\" in text:
+            raise TaxonomyError(
+                f"{where}, {key} is {_shown(text)}; DICOM holds {_MAX_CODE_CHARS[key]} characters "
+                "there, and no backslash."
+            )
+    category = entries.get("category")
+    return ConceptCode(
+        **texts,
+        category=None
+        if category is None
+        else _code(category, f"{where}, category", _CATEGORY_KEYS),
     )
 
 

@@ -11,6 +11,7 @@ from segstudio.boundary_rules import boundary_rules_html, boundary_rules_text
 from segstudio.colors import distinct_colors, parse_color
 from segstudio.label_config import LabelConfig, parse_label_config
 from segstudio.taxonomy import (
+    ConceptCode,
     SegmentClass,
     Taxonomy,
     TaxonomyError,
@@ -144,6 +145,43 @@ def test_a_broken_file_is_refused_naming_file_and_place(text: str, words: str) -
         parse_taxonomy(text, source="classes.yaml")
     assert "classes.yaml" in str(caught.value)
     assert words in str(caught.value)
+
+
+CODED = """
+name: x
+classes:
+  - id: 1
+    name: Tumour
+    code:
+      {scheme: SCT, value: "52988006", meaning: Lesion,
+       category: {scheme: SCT, value: "49755003", meaning: Morphologically Abnormal Structure}}
+"""
+
+
+def test_codes_are_read_and_written(tmp_path: Path) -> None:
+    taxonomy = parse_taxonomy(CODED)
+    code = ConceptCode("SCT", "52988006", "Lesion", ConceptCode(
+        "SCT", "49755003", "Morphologically Abnormal Structure"
+    ))  # fmt: skip
+    assert taxonomy.classes[0].code == code
+    assert parse_taxonomy(dump_taxonomy(taxonomy)) == taxonomy
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"52988006"', "52988006", "code, value is 52988006; it must be a text"),
+        ('"52988006"', f'"{"5" * 17}"', "DICOM holds 16 characters"),
+        ("meaning: Lesion", 'meaning: "a\\\\b"', "no backslash"),
+        ("value:", "code:", 'the unknown key "code"'),
+        ("category:", "kind:", 'the unknown key "kind"'),
+    ],
+)
+def test_a_code_that_dicom_cannot_hold_is_refused(old: str, new: str, words: str) -> None:
+    with pytest.raises(TaxonomyError) as caught:
+        parse_taxonomy(CODED.replace(old, new, 1))
+    assert words in str(caught.value)
+    assert 'class 1 ("Tumour"), code' in str(caught.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
