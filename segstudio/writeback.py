@@ -19,6 +19,16 @@ from segstudio.client import Client
 from segstudio.errors import ServerError, UsageError
 from segstudio.progress import ProgressLine
 from segstudio.tasks import Problem
+from segstudio.writeback_annotations import (
+    StoredResult,
+    import_tasks,
+    make_annotation,
+    read_result,
+    remove_annotation,
+    stored_results,
+    write_label_config,
+    write_result,
+)
 from segstudio.writeback_predictions import PredictionSetup, configure_predictions
 from segstudio.writeback_project import (
     ensure_tab,
@@ -27,22 +37,40 @@ from segstudio.writeback_project import (
     write_instructions,
 )
 from segstudio.writeback_rows import task_rows
+from segstudio.writeback_stream import (
+    StreamPlace,
+    StreamSummary,
+    read_stream_places,
+    set_stream_places,
+)
 from segstudio.writeback_webhooks import ensure_webhook, remove_webhooks
 
 __all__ = [
     "META_KEY",
     "PredictionSetup",
+    "StoredResult",
+    "StreamPlace",
+    "StreamSummary",
     "TaskRecord",
     "WriteSummary",
     "configure_predictions",
     "ensure_tab",
     "ensure_webhook",
+    "import_tasks",
+    "make_annotation",
     "merged_task",
     "number_filter",
+    "read_result",
+    "read_stream_places",
+    "remove_annotation",
     "remove_tab",
     "remove_webhooks",
+    "set_stream_places",
+    "stored_results",
     "task_rows",
     "write_instructions",
+    "write_label_config",
+    "write_result",
     "write_results",
 ]
 
