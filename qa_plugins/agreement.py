@@ -6,7 +6,6 @@ those of `qa_plugins.agreement_sums`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -26,6 +25,7 @@ from qa_plugins.metrics.confusion import pair_confusion
 from qa_plugins.metrics.run_join import LabelledRuns, intersections, join_pairs, labelled_runs
 from qa_plugins.object_conflicts import compare_objects
 from qa_plugins.raters import MODEL_ID, UNREADABLE, Rater, model_policy, select_raters
+from qa_plugins.subsets import subsets_of, wanted_subsets
 from qa_plugins.supercategories import measure_supercategories, supercategories
 from segstudio.errors import UsageError
 from segstudio.images import ImageKey, image_references, regions_by_image
@@ -75,7 +75,7 @@ class AgreementCheck:
             problems=(*task.all_problems, *drawn.problems),
             unit=_unit(task, context.options),
             entry=task_entry(task.id, _image_name(task, context), compared, images),
-            subsets=_subsets(task, context.options),
+            subsets=subsets_of(task, context.options),
             seconds_per_object=_seconds_per_object(drawn) if images else (),
             assisted=tuple(
                 None if person == MODEL_ID else is_assisted(one)
@@ -89,23 +89,24 @@ class AgreementCheck:
         """Add up the tasks; the keys are those of ``qa.json``."""
         seed = int(context.options.get("seed", "0"))
         names = [one.name for one in context.taxonomy.scored_classes]
-        wanted = json.loads(context.options.get("subsets", "[]"))
+        wanted = wanted_subsets(context.options)
         whole, parts = AgreementSums(seed=seed), [AgreementSums(seed=seed) for _ in wanted]
+        members: list[list[int]] = [[] for _ in wanted]
         tasks: list[dict[str, Any]] = []
         errors: list[dict[str, Any]] = []
         for measurement in measurements:
             whole.add(measurement)
             for index in measurement.subsets:
                 parts[index].add(measurement)
+                members[index].append(measurement.task_id)
             tasks.append(measurement.entry)
             errors.extend(asdict(problem) for problem in measurement.problems)
         result = {**whole.as_json(names), "tasks": tasks, "errors": errors}
         result["subsets"] = [
-            {"where": where, **part.as_json(names)}
-            for where, part in zip(wanted, parts, strict=True)
+            {"where": where, "task_ids": ids, **part.as_json(names)}
+            for where, ids, part in zip(wanted, members, parts, strict=True)
         ]
-        members = supercategories(context.taxonomy)
-        result["supercategories"] = whole.supercategories_json(members)
+        result["supercategories"] = whole.supercategories_json(supercategories(context.taxonomy))
         result["batch"]["disagreement"]["within_px"] = _near_px(context.options)
         return result
 
@@ -374,15 +375,6 @@ def _unit(task: Task, options: Mapping[str, str]) -> str:
     if key and task.data.get(key) is not None:
         return f"{key}={task.data[key]}"
     return f"task={task.id}"
-
-
-def _subsets(task: Task, options: Mapping[str, str]) -> tuple[int, ...]:
-    """Positions of the subsets whose values the task's data has."""
-    return tuple(
-        index
-        for index, where in enumerate(json.loads(options.get("subsets", "[]")))
-        if all(key in task.data and str(task.data[key]) == value for key, value in where.items())
-    )
 
 
 def _image_name(task: Task, context: CheckContext) -> str:

@@ -141,8 +141,12 @@ def qa(
     if not wanted:
         raise UsageError("Name at least one check, for example: segstudio qa agreement SOURCE.")
     gate_set = load_gates(gates)
-    if gate_set.gates and "agreement" not in wanted:
-        raise UsageError("Gates are judged on the check 'agreement', which was not asked for.")
+    judged_on = dict.fromkeys(gate.check for gate in gate_set.gates)
+    if judged_on and not {*judged_on} & {*wanted}:
+        named = ", ".join(f"'{name}'" for name in judged_on)
+        raise UsageError(
+            f"The gates are judged on the check {named}, which was not asked for: name it too."
+        )
     if undo:
         if write_back:
             raise UsageError("--undo takes back what --write-back wrote: give one of the two.")
@@ -265,6 +269,8 @@ def _print_summary(run: QaRun, out_dir: Path) -> None:
 
     result = run.result
     console = Console(highlight=False)
+    if AGREEMENT in run.checks or result["batch"]["gates"]:
+        _print_verdict(result, console)
     if AGREEMENT in run.checks:
         _print_agreement(result, console)
     for section in run.sections(lambda person: f"user {person}"):
@@ -279,6 +285,14 @@ def _print_summary(run: QaRun, out_dir: Path) -> None:
     console.print(f"Report: {escape(str(out_dir / 'qa.html'))}", soft_wrap=True)
 
 
+def _print_verdict(result: Mapping[str, Any], console: Console) -> None:
+    from rich.markup import escape
+
+    batch = result["batch"]
+    color = {"pass": "green", "fail": "red"}.get(batch["verdict"], "yellow")
+    console.print(f"[bold {color}]{batch['verdict'].upper()}[/]  {escape(batch['verdict_reason'])}")
+
+
 def _print_agreement(result: Mapping[str, Any], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
@@ -287,8 +301,6 @@ def _print_agreement(result: Mapping[str, Any], console: Console) -> None:
         return "–" if value is None else f"{value:.3f}"
 
     batch = result["batch"]
-    color = {"pass": "green", "fail": "red"}.get(batch["verdict"], "yellow")
-    console.print(f"[bold {color}]{batch['verdict'].upper()}[/]  {escape(batch['verdict_reason'])}")
     console.print(
         f"{batch['compared_tasks']} of {batch['tasks']} tasks compared, {batch['pairs']} pairs, "
         f"mIoU {score(batch['miou']['accumulated'])} accumulated, "

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qa_plugins.agreement import draw_task
 from qa_plugins.consensus_files import (
@@ -22,12 +21,13 @@ from qa_plugins.consensus_files import (
     ConsensusFiles,
     heat_png,
     label_png,
-    png_uri,
 )
+from qa_plugins.consensus_sums import ClassVotes, ConsensusSums, ImageConsensus, TaskConsensus
 from qa_plugins.drawing import Drawing
 from qa_plugins.metrics.consensus_votes import against_others, staple, vote_patterns
 from qa_plugins.metrics.label_votes import vote_labels
-from qa_plugins.raters import select_raters
+from qa_plugins.raters import model_policy, select_raters
+from qa_plugins.subsets import subsets_of, wanted_subsets
 from segstudio.consensus import consensus_regions
 from segstudio.errors import UsageError
 from segstudio.images import regions_by_image
@@ -39,54 +39,8 @@ from segstudio.tasks import Region, Task
 
 MODEL_VERSION: Final = "consensus-quorum"
 _TASK_KINDS: Final = ("predictions", "annotations")
-_PICTURES: Final = 6
-_LISTED: Final = 5_000
 _FAR_BELOW: Final = 0.1
 """An annotator whose IoU to the others lies this far below the others' is worth a finding."""
-
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassVotes:
-    """One class on one image: areas in pixels, and the annotators' rows of `_COLUMNS`.
-
-    ``people`` has shape (annotators, 6): pixels shared with the majority of the others and joint
-    with it; expected true positives and positives, true negatives and negatives under STAPLE.
-    """
-
-    name: str
-    any_px: int
-    unanimous_px: int
-    majority_px: int
-    staple_px: int
-    people: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class ImageConsensus:
-    """One image: who drew it, its classes, its objects by quorum, its pictures as PNG files."""
-
-    stem: str
-    size_px: tuple[int, int]
-    classes: tuple[ClassVotes, ...]
-    split: float
-    objects_agreed: Mapping[str, int]
-    objects_without_majority: int
-    labels_png: bytes
-    heat_png: bytes
-    page_png: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TaskConsensus:
-    """One task; ``raw`` is the task with its consensus where that was asked for."""
-
-    task_id: int
-    annotators: tuple[int, ...]
-    images: tuple[ImageConsensus, ...]
-    raw: Mapping[str, Any] | None = None
-    not_written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +62,8 @@ class ConsensusCheck:
         known = [(key, size, found) for key, size, found in drawn.images if math.prod(size)]
         if not known:
             return TaskConsensus(task.id, drawn.annotators, ())
-        people = {
-            one.annotator_id: regions_by_image(one.annotation) for one in select_raters(task).raters
-        }
+        raters = select_raters(task, model_policy(context.options)).raters
+        people = {one.annotator_id: regions_by_image(one.annotation) for one in raters}
         images: list[ImageConsensus] = []
         agreed: list[Region] = []
         for position, (key, size_px, drawings) in enumerate(known):
@@ -125,22 +78,39 @@ class ConsensusCheck:
                 )
             )
         raw, problem = (None, "") if kind is None else _raw_task(task, agreed, kind, context)
-        return TaskConsensus(task.id, drawn.annotators, tuple(images), raw, problem)
+        return TaskConsensus(
+            task.id,
+            drawn.annotators,
+            tuple(images),
+            raw,
+            problem,
+            subsets_of(task, context.options),
+        )
 
     def summarize(
         self, measurements: Iterable[TaskConsensus], context: CheckContext
     ) -> dict[str, Any]:
         """Write the files; add up classes and people; keep the most disputed pictures."""
-        sums = _Sums()
+        wanted = wanted_subsets(context.options)
+        sums, parts = ConsensusSums(), [ConsensusSums() for _ in wanted]
         with ConsensusFiles(context.out_dir, with_tasks=_task_kind(context) is not None) as files:
             for measurement in measurements:
-                sums.add(measurement)
+                for one in (sums, *(parts[index] for index in measurement.subsets)):
+                    one.add(measurement)
                 for image in measurement.images:
                     files.add_image(image.stem, image.labels_png, image.heat_png)
                 if measurement.raw is not None:
                     files.add_task(measurement.raw)
         folder = None if context.out_dir is None else FOLDER
-        return {**sums.as_json(), "folder": folder, "tasks_written_as": _task_kind(context)}
+        return {
+            **sums.as_json(),
+            "subsets": [
+                {"where": where, **part.others.as_json(part.people)}
+                for where, part in zip(wanted, parts, strict=True)
+            ],
+            "folder": folder,
+            "tasks_written_as": _task_kind(context),
+        }
 
     def report(self, summary: dict[str, Any], names: NameOf) -> Section:
         """Return who is far from the others, the classes, the people, the most disputed images."""
@@ -271,135 +241,6 @@ def _raw_task(
     if kind == "predictions":
         head["model_version"] = MODEL_VERSION
     return {"id": task.id, "data": dict(task.data), kind: [head]}, ""
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Sums over the batch: areas and images by class, `ClassVotes.people` by person and class."""
-
-    tasks: int = 0
-    with_consensus: int = 0
-    images: int = 0
-    split: float = 0.0
-    lost_objects: int = 0
-    areas: dict[str, FloatArray] = field(default_factory=dict)
-    objects: Counter[str] = field(default_factory=Counter)
-    people: dict[tuple[int, str], FloatArray] = field(default_factory=dict)
-    listed: list[dict[str, Any]] = field(default_factory=list)
-    disputed: list[tuple[float, int, ImageConsensus]] = field(default_factory=list)
-    not_written: list[str] = field(default_factory=list)
-    pairs_only: bool = True
-
-    def add(self, measurement: TaskConsensus) -> None:
-        self.tasks += 1
-        self.with_consensus += bool(measurement.images)
-        if measurement.not_written:
-            self.not_written.append(measurement.not_written)
-        for image in measurement.images:
-            self.images += 1
-            self.split += image.split
-            self.lost_objects += image.objects_without_majority
-            self.objects.update(image.objects_agreed)
-            self.pairs_only &= len(measurement.annotators) < 3
-            for one in image.classes:
-                areas = [1, one.any_px, one.unanimous_px, one.majority_px, one.staple_px]
-                self.areas[one.name] = self.areas.get(one.name, np.zeros(5)) + np.array(areas)
-                for person, row in zip(measurement.annotators, one.people, strict=True):
-                    before = self.people.get((person, one.name), np.zeros(7))
-                    self.people[person, one.name] = before + np.array([1, *row])
-            if len(self.listed) < _LISTED:
-                self.listed.append(_image_entry(measurement, image))
-            self.disputed.append((image.split, measurement.task_id, image))
-            self.disputed.sort(key=lambda entry: (-entry[0], entry[1], entry[2].stem))
-            del self.disputed[_PICTURES:]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "tasks": self.tasks,
-            "tasks_with_consensus": self.with_consensus,
-            "tasks_without": self.tasks - self.with_consensus,
-            "images": self.images,
-            "split": self.split / self.images if self.images else None,
-            "two_annotators_at_most": bool(self.images) and self.pairs_only,
-            "objects_without_majority": self.lost_objects,
-            "classes": [
-                {
-                    "name": name,
-                    "images": int(areas[0]),
-                    "unanimous_share": _ratio(areas[2], areas[1]),
-                    "majority_share": _ratio(areas[3], areas[1]),
-                    "staple_share": _ratio(areas[4], areas[1]),
-                    "objects_agreed": self.objects[name],
-                }
-                for name, areas in sorted(self.areas.items())
-            ],
-            "annotators": [
-                {
-                    "id": person,
-                    "classes": [
-                        _person_entry(name, row)
-                        for (who, name), row in sorted(self.people.items())
-                        if who == person
-                    ],
-                }
-                for person in sorted({who for who, _ in self.people})
-            ],
-            "listed_images": self.listed,
-            "images_not_listed": self.images - len(self.listed),
-            "most_disputed": [
-                {"task": task_id, "split": split, **_page_picture(image)}
-                for split, task_id, image in self.disputed
-                if split > 0
-            ],
-            "tasks_not_written": self.not_written,
-        }
-
-
-def _image_entry(measurement: TaskConsensus, image: ImageConsensus) -> dict[str, Any]:
-    return {
-        "task": measurement.task_id,
-        "file": f"{image.stem}.png",
-        "split": image.split,
-        "objects_without_majority": image.objects_without_majority,
-        "classes": [
-            {
-                "name": one.name,
-                "majority_px": one.majority_px,
-                "staple_px": one.staple_px,
-                "annotators": [
-                    {"id": person, **_person_scores(row)}
-                    for person, row in zip(measurement.annotators, one.people, strict=True)
-                ],
-            }
-            for one in image.classes
-        ],
-    }
-
-
-def _page_picture(image: ImageConsensus) -> dict[str, Any]:
-    height_px, width_px = image.size_px
-    scale = min(1.0, PAGE_SIDE_PX / max(height_px, width_px))
-    return {
-        "uri": png_uri(image.page_png),
-        "width_px": max(1, round(width_px * scale)),
-        "height_px": max(1, round(height_px * scale)),
-    }
-
-
-def _person_entry(name: str, row: FloatArray) -> dict[str, Any]:
-    return {"name": name, "images": int(row[0]), **_person_scores(row[1:])}
-
-
-def _person_scores(row: FloatArray) -> dict[str, float | None]:
-    return {
-        "iou_to_others": _ratio(row[0], row[1]),
-        "sensitivity": _ratio(row[2], row[3]),
-        "specificity": _ratio(row[4], row[5]),
-    }
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole > 0 else None
 
 
 def _findings(summary: Mapping[str, Any], names: NameOf) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Gates: what a batch must reach to be accepted, read from YAML and judged on a QA result.
+"""Gates: what a batch must reach to be accepted, read from YAML.
 
     gates:
       - metric: miou          # miou, dice, boundary_iou, pq, f1; ".per_image" where both are kept
@@ -14,47 +14,50 @@
         judge: lower_bound    # the lower end of the 95% interval; default: estimate
       - metric: miou
         scope: annotator
-        against: gold         # of the check gold; default: annotators, against each other
+        against: gold         # or consensus; default: annotators, against each other
         threshold: 0.84
 
-Against gold an annotator's own mean counts, and for a class the annotator who is furthest from it.
-
-`--gates` takes such a file or the name of a preset.
+Each reference is measured by a check of its own (`CHECK_OF`), which must run with the gates; how
+a gate is judged says `qa_plugins.gate_verdicts`. `--gates` takes such a file or the name of a
+preset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import yaml
 
 from segstudio.errors import UsageError
 
-Verdict = Literal["pass", "fail", "n/a"]
 Scope = Literal["batch", "class", "annotator"]
-Reference = Literal["annotators", "gold"]
-TaskVerdict = Literal["ok", "rework", "n/a"]
+Reference = Literal["annotators", "gold", "consensus"]
+
+CHECK_OF: Final[Mapping[Reference, str]] = {
+    "annotators": "agreement",
+    "gold": "gold",
+    "consensus": "consensus",
+}
+"""The check that measures each reference."""
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 DEFAULT_MIN_TASKS = 5
-DEFAULT_REWORK_BELOW = 0.84
 _SCOPES = ("batch", "class", "annotator")
 _METRICS = (
     "miou", "miou.accumulated", "miou.per_image", "iou", "iou.accumulated", "iou.per_image",
     "dice", "boundary_iou", "pq", "f1",
 )  # fmt: skip
-_WORDS = {
+METRIC_WORDS: Final = {
     "iou": "IoU",
     "dice": "Dice",
     "boundary_iou": "Boundary IoU",
     "pq": "Panoptic quality",
     "f1": "Object F1",
 }
-_TASK_METRICS = ("iou", "dice")
 _KEYS = frozenset(
     {"name", "metric", "threshold", "scope", "class", "min_tasks", "judge", "where", "against",
      "children"}
@@ -82,39 +85,14 @@ class Gate:
         return "iou" if base == "miou" else base
 
     @property
+    def check(self) -> str:
+        """The check that measures it."""
+        return CHECK_OF[self.against]
+
+    @property
     def averaging(self) -> str:
         """How IoU is averaged: accumulated (default) or per_image."""
         return self.metric.partition(".")[2] or "accumulated"
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """What became of one gate for one subject (the batch, a class or an annotator)."""
-
-    gate: Gate
-    subject: str | int | None
-    value: float | None
-    tasks: int
-    verdict: Verdict
-    reason: str
-
-    def as_json(self) -> dict[str, Any]:
-        """The gate as ``qa.json`` lists it."""
-        return {
-            "name": self.gate.name,
-            "scope": self.gate.scope,
-            "subject": self.subject,
-            "metric": self.gate.metric,
-            "judge": self.gate.judge,
-            "threshold": self.gate.threshold,
-            "value": self.value,
-            "tasks": self.tasks,
-            "min_tasks": self.gate.min_tasks,
-            "where": dict(self.gate.where),
-            "against": self.gate.against,
-            "verdict": self.verdict,
-            "reason": self.reason,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,208 +150,6 @@ def parse_gates(text: str, *, source: str = "gates") -> GateSet:
     return GateSet(gates, source)
 
 
-def evaluate(
-    gate_set: GateSet, result: Mapping[str, Any], gold: Mapping[str, Any] | None = None
-) -> list[GateResult]:
-    """Judge every gate on the agreement of the batch, or of the subset that the gate names.
-
-    Gates against gold are judged on ``gold``, the result of that check; None where it did not run.
-    """
-    subset_results = {
-        tuple(sorted(subset["where"].items())): subset for subset in result.get("subsets", [])
-    }
-    outcomes: list[GateResult] = []
-    for gate in gate_set.gates:
-        measured = subset_results.get(gate.where) if gate.where else result
-        if gate.against == "gold":
-            outcomes.extend(_judge_against_gold(gate, gold))
-        elif measured is None:
-            outcomes.append(GateResult(gate, None, None, 0, "n/a", "No task is in this subset."))
-        elif gate.scope == "batch":
-            outcomes.append(_judge_batch(gate, measured))
-        else:
-            outcomes.extend(_judge_members(gate, measured))
-    return outcomes
-
-
-def overall_verdict(outcomes: Sequence[GateResult]) -> tuple[Verdict, str]:
-    """The verdict of the batch with its reason: one fail fails, and n/a is never a pass."""
-    if not outcomes:
-        return "n/a", "No gates were given, so there is nothing to pass or fail."
-    failed = [outcome for outcome in outcomes if outcome.verdict == "fail"]
-    if failed:
-        return "fail", _counted(failed, outcomes, "failed")
-    open_gates = [outcome for outcome in outcomes if outcome.verdict == "n/a"]
-    if open_gates:
-        return "n/a", _counted(open_gates, outcomes, "could not be judged")
-    return "pass", f"All {len(outcomes)} gates passed." if len(outcomes) > 1 else outcomes[0].reason
-
-
-def _counted(some: Sequence[GateResult], outcomes: Sequence[GateResult], what: str) -> str:
-    if len(outcomes) == 1:
-        return some[0].reason
-    return f"{len(some)} of {len(outcomes)} gates {what}. {some[0].reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class ReworkRule:
-    """When a single task goes back: the thresholds of the gates, applied to the task itself."""
-
-    mean_below: tuple[tuple[str, float], ...]
-    class_below: tuple[tuple[str, str | None, float], ...]
-
-    def verdict(self, task: Mapping[str, Any]) -> TaskVerdict:
-        """Judge one entry of ``tasks`` of the QA result; "n/a" where nothing was compared."""
-        if task.get("miou") is None:
-            return "n/a"
-        for metric, threshold in self.mean_below:
-            value = task.get("miou" if metric == "iou" else f"m{metric}")
-            if value is not None and value < threshold:
-                return "rework"
-        for metric, class_name, threshold in self.class_below:
-            values = task.get("classes" if metric == "iou" else f"classes_{metric}") or {}
-            for name, value in values.items():
-                if class_name in (None, name) and value is not None and value < threshold:
-                    return "rework"
-        return "ok"
-
-    def as_json(self) -> dict[str, Any]:
-        """The rule as ``qa.json`` states it."""
-        return {
-            "mean_below": [{"metric": m, "threshold": t} for m, t in self.mean_below],
-            "class_below": [
-                {"metric": m, "class": c, "threshold": t} for m, c, t in self.class_below
-            ],
-        }
-
-
-def rework_rule(gate_set: GateSet) -> ReworkRule:
-    """The gates' thresholds as a rule for one task; mIoU 0.84 where no gate gives one."""
-    whole = [
-        gate
-        for gate in gate_set.gates
-        if not gate.where and gate.against == "annotators" and gate.family in _TASK_METRICS
-    ]
-    means = tuple((gate.family, gate.threshold) for gate in whole if gate.scope == "batch")
-    classes = tuple(
-        (gate.family, gate.class_name, gate.threshold) for gate in whole if gate.scope == "class"
-    )
-    if not means and not classes:
-        means = (("iou", DEFAULT_REWORK_BELOW),)
-    return ReworkRule(means, classes)
-
-
-def _judge_batch(gate: Gate, result: Mapping[str, Any]) -> GateResult:
-    batch = result["batch"]
-    tasks = int(batch["compared_tasks"])
-    if gate.family == "iou":
-        value = _estimate_or_bound(gate, batch["miou"])
-    else:
-        value = batch.get(gate.family)
-    return _judge(gate, None, f"Mean {_WORDS[gate.family]} of the batch", value, tasks)
-
-
-def _judge_members(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
-    members = result["classes"] if gate.scope == "class" else result["annotators"]
-    outcomes = []
-    for member in members:
-        subject = member["name"] if gate.scope == "class" else member["id"]
-        if gate.class_name is not None and subject != gate.class_name:
-            continue
-        tasks = int(member["tasks"])
-        if tasks == 0 and gate.class_name is None:
-            continue  # a class that nobody drew has nothing to reach
-        if gate.family == "iou":
-            value = _estimate_or_bound(gate, member["iou" if gate.scope == "class" else "miou"])
-        else:
-            value = member.get(gate.family)
-        owner = f"“{subject}”" if gate.scope == "class" else "an annotator"
-        outcomes.append(_judge(gate, subject, f"{_WORDS[gate.family]} of {owner}", value, tasks))
-    if not outcomes:
-        wanted = f"the class {gate.class_name!r}" if gate.class_name else f"any {gate.scope}"
-        reason = f"Nothing was compared for {wanted}."
-        outcomes.append(GateResult(gate, gate.class_name, None, 0, "n/a", reason))
-    return outcomes
-
-
-def _judge_against_gold(gate: Gate, gold: Mapping[str, Any] | None) -> list[GateResult]:
-    if gold is None or not gold["annotators"]:
-        reason = (
-            "The check gold did not run; name it beside agreement."
-            if gold is None
-            else "No annotator annotated a task that has gold."
-        )
-        return [GateResult(gate, gate.class_name, None, 0, "n/a", reason)]
-    people = gold["annotators"]
-    if gate.scope == "annotator":
-        outcomes = _judge_members(gate, {"annotators": people})
-    else:
-        outcomes = []
-        for name in dict.fromkeys(one["name"] for person in people for one in person["classes"]):
-            # One outcome an annotator; the one to show is the first that fails, is open, is lowest.
-            of_people = [
-                outcome
-                for person in people
-                for outcome in _judge_members(
-                    gate, {"classes": [one for one in person["classes"] if one["name"] == name]}
-                )
-                if outcome.subject == name and outcome.tasks
-            ]
-            if of_people:
-                outcomes.append(min(of_people, key=_gravity))
-        if not outcomes:
-            wanted = f"the class {gate.class_name!r}" if gate.class_name else "any class"
-            reason = f"Nothing was compared with gold for {wanted}."
-            outcomes = [GateResult(gate, gate.class_name, None, 0, "n/a", reason)]
-    return [
-        replace(one, reason=f"{one.reason[:-1]}, against gold.") if one.tasks else one
-        for one in outcomes
-    ]
-
-
-def _gravity(outcome: GateResult) -> tuple[int, float]:
-    return ("fail", "n/a", "pass").index(outcome.verdict), outcome.value or 0.0
-
-
-def _estimate_or_bound(gate: Gate, values: Mapping[str, Any]) -> float | None:
-    if gate.judge == "lower_bound":
-        interval = values.get(
-            "ci95" if gate.averaging == "per_image" else "ci95_accumulated", values.get("ci95")
-        )
-        return None if interval is None else float(interval[0])
-    value = values.get(gate.averaging)
-    return None if value is None else float(value)
-
-
-def _judge(
-    gate: Gate, subject: str | int | None, what: str, value: float | None, tasks: int
-) -> GateResult:
-    if tasks < gate.min_tasks:
-        reason = (
-            f"{what} rests on {tasks} compared task{'' if tasks == 1 else 's'}; "
-            f"{gate.min_tasks} are needed to judge it."
-        )
-        return GateResult(gate, subject, value, tasks, "n/a", reason)
-    if value is None:
-        return GateResult(gate, subject, None, tasks, "n/a", f"{what} has no value.")
-    bound = " (lower end of the 95% interval)" if gate.judge == "lower_bound" else ""
-    passed = value >= gate.threshold
-    reason = (
-        f"{what} is {_readable(value, gate.threshold)}{bound}, "
-        f"{'at or above' if passed else 'below'} the required {gate.threshold:g}."
-    )
-    return GateResult(gate, subject, value, tasks, "pass" if passed else "fail", reason)
-
-
-def _readable(value: float, threshold: float) -> str:
-    """Three digits, or as many as it takes to see on which side of the threshold a value is."""
-    for digits in range(3, 16):
-        text = f"{value:.{digits}f}"
-        if float(text) == value or (float(text) >= threshold) == (value >= threshold):
-            return text
-    return repr(value)
-
-
 def _flatten(entries: Iterable[Any], inherited: dict[str, Any], source: str) -> Iterable[Gate]:
     for entry in entries:
         if not isinstance(entry, dict):
@@ -429,19 +205,23 @@ def _gate(entry: Mapping[str, Any], source: str) -> Gate:
     if scope == "annotator" and metric.partition(".")[0] not in ("miou", "iou"):
         raise UsageError(f"{source}: an annotator is judged by miou, not by {metric}.")
     against = entry.get("against", "annotators")
-    if against not in ("annotators", "gold"):
-        raise UsageError(f"{source}: 'against' is annotators or gold, not {against!r}.")
-    if against == "gold" and (scope == "batch" or entry["where"]):
+    if against not in get_args(Reference):
         raise UsageError(
-            f"{source}: 'against: gold' goes with the scope annotator or class and without "
-            "'where', since gold is measured for each annotator over all tasks that have it."
+            f"{source}: 'against' is {', '.join(get_args(Reference))}, not {against!r}."
+        )
+    if against == "consensus" and (
+        judge == "lower_bound" or metric.partition(".")[0] not in ("miou", "iou")
+    ):
+        raise UsageError(
+            f"{source}: 'against: consensus' has miou and iou without an interval; it cannot judge "
+            f"{metric} with 'judge: {judge}'."
         )
     min_tasks = int(_number({"min_tasks": DEFAULT_MIN_TASKS, **entry}, "min_tasks", source))
     where = tuple(sorted((str(key), str(value)) for key, value in entry["where"].items()))
     class_name = None if entry.get("class") is None else str(entry["class"])
     name = entry.get("name") or _default_name(scope, class_name, metric, threshold, where)
-    if against == "gold" and "name" not in entry:
-        name = f"{name}, against gold"
+    if against != "annotators" and "name" not in entry:
+        name = f"{name}, against {against}"
     return Gate(
         str(name), metric, threshold, scope, class_name, max(1, min_tasks), judge, where, against
     )  # fmt: skip
@@ -455,7 +235,7 @@ def _default_name(
     where: tuple[tuple[str, str], ...],
 ) -> str:
     base, _, averaging = metric.partition(".")
-    words = _WORDS["iou" if base == "miou" else base]
+    words = METRIC_WORDS["iou" if base == "miou" else base]
     words = f"Mean {words}" if scope != "class" else f"{words} of {class_name or 'every class'}"
     how = " per image" if averaging == "per_image" else ""
     limits = "".join(f", {key}={value}" for key, value in where)

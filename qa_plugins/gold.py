@@ -6,51 +6,24 @@ Who is ready for production, class by class, and who drifts over time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from qa_plugins.agreement import measure_image
-from qa_plugins.agreement_sums import AgreementSums
 from qa_plugins.drawing import NOTHING, Drawing, Place, draw, image_sizes
 from qa_plugins.gold_reference import find_gold
+from qa_plugins.gold_sums import GOLD_ID, GoldComparison, GoldSums, OutlineError
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
-from qa_plugins.metrics.average_precision import ImageObjects, average_precision
+from qa_plugins.metrics.average_precision import ImageObjects
 from qa_plugins.metrics.outlines import compare_outlines, mean_outline_distance_px
-from qa_plugins.metrics.overlap import mean_without_none
-from qa_plugins.metrics.significance import trend_test
 from qa_plugins.object_deviations import match_drawings
 from qa_plugins.raters import select_raters
+from qa_plugins.subsets import subsets_of, wanted_subsets
 from segstudio.errors import UsageError
 from segstudio.images import ImageKey, regions_by_image
 from segstudio.plugins import CheckContext
 from segstudio.report_sections import Finding, NameOf, Section, Table
 from segstudio.tasks import Problem, Region, Task
-
-GOLD_ID: Final = -1
-"""Stands for the gold where the agreement's sums want an annotator; no user has it."""
-
-SIGNIFICANT: Final = 0.05
-MIN_DRIFT: Final = 0.03
-
-
-@dataclass(frozen=True, slots=True)
-class OutlineError:
-    """One matched object: how far its outline lies from the gold's, and how much wider it is."""
-
-    class_name: str
-    distance_px: float | None
-    offset_px: float | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GoldComparison:
-    """One annotator on one task against its gold."""
-
-    annotator_id: int
-    measurement: TaskMeasurement
-    objects: tuple[ImageObjects, ...]
-    outlines: tuple[OutlineError, ...]
-    when: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,14 +34,7 @@ class TaskGold:
     has_gold: bool
     comparisons: tuple[GoldComparison, ...]
     problems: tuple[Problem, ...]
-
-
-@dataclass(slots=True)
-class _Person:
-    sums: AgreementSums
-    objects: list[ImageObjects] = field(default_factory=list)
-    outlines: list[OutlineError] = field(default_factory=list)
-    history: list[tuple[str, int, float]] = field(default_factory=list)
+    subsets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,33 +88,33 @@ class GoldCheck:
                     annotation.created_at or annotation.updated_at or "",
                 )
             )
-        return TaskGold(task.id, True, tuple(comparisons), (*gold.problems, *problems))
+        return TaskGold(
+            task.id,
+            True,
+            tuple(comparisons),
+            (*gold.problems, *problems),
+            subsets_of(task, context.options),
+        )
 
     def summarize(self, measurements: Iterable[TaskGold], context: CheckContext) -> dict[str, Any]:
         """Return each annotator's figures by class, readiness and drift."""
         ready_iou, ready_tasks = _options(context)
-        people: dict[int, _Person] = {}
+        wanted = wanted_subsets(context.options)
+        whole, parts = GoldSums(), [GoldSums() for _ in wanted]
         problems: list[dict[str, Any]] = []
-        gold_tasks = 0
         for measurement in measurements:
-            gold_tasks += measurement.has_gold
             problems += [asdict(problem) for problem in measurement.problems]
-            for one in measurement.comparisons:
-                person = people.setdefault(one.annotator_id, _Person(AgreementSums()))
-                person.sums.add(one.measurement)
-                person.objects += one.objects
-                person.outlines += one.outlines
-                miou = one.measurement.entry["miou"]
-                if miou is not None:
-                    person.history.append((one.when, measurement.task_id, miou))
+            if measurement.has_gold:
+                for sums in (whole, *(parts[index] for index in measurement.subsets)):
+                    sums.add(measurement.comparisons)
         names = [one.name for one in context.taxonomy.scored_classes]
         return {
-            "gold_tasks": gold_tasks,
             "ready_iou": ready_iou,
             "ready_tasks": ready_tasks,
-            "annotators": [
-                _person_json(number, people[number], names, ready_iou, ready_tasks)
-                for number in sorted(people)
+            **whole.as_json(names, ready_iou, ready_tasks),
+            "subsets": [
+                {"where": where, **part.as_json(names, ready_iou, ready_tasks)}
+                for where, part in zip(wanted, parts, strict=True)
             ],
             "problems": problems,
         }
@@ -259,72 +225,6 @@ def _outline_errors(gold: Drawing, mine: Drawing) -> list[OutlineError]:
             )
         )
     return errors
-
-
-def _person_json(
-    number: int, person: _Person, names: Sequence[str], ready_iou: float, ready_tasks: int
-) -> dict[str, Any]:
-    sums = person.sums.as_json(names)
-    precisions = average_precision(person.objects, names)
-    classes = []
-    for one in sums["classes"]:
-        errors = [error for error in person.outlines if error.class_name == one["name"]]
-        classes.append(
-            {
-                **one,
-                "outline_distance_px": mean_without_none(error.distance_px for error in errors),
-                "offset_px": mean_without_none(error.offset_px for error in errors),
-                "ap": asdict(precisions[one["name"]])
-                if one["name"] in precisions
-                else {"at_50": None, "at_75": None, "at_50_to_95": None},
-            }
-        )
-    return {
-        "id": number,
-        "tasks": sums["batch"]["compared_tasks"],
-        "miou": sums["batch"]["miou"],
-        "classes": classes,
-        "readiness": _judge(classes, sums["batch"]["compared_tasks"], ready_iou, ready_tasks),
-        "drift": _drift_of(person.history),
-    }
-
-
-def _judge(
-    classes: Sequence[dict[str, Any]], tasks: int, ready_iou: float, ready_tasks: int
-) -> dict[str, Any]:
-    """Ready, not ready (a class is below), or open (too few tasks, or too wide an interval)."""
-    failing, unsure = [], []
-    for one in classes:
-        value, interval = one["iou"]["per_image"], one["iou"]["ci95"]
-        if value is None:
-            continue
-        if value < ready_iou:
-            failing.append(one["name"])
-        elif one["tasks"] < ready_tasks or interval is None or interval[0] < ready_iou:
-            unsure.append(one["name"])
-    if tasks < ready_tasks:
-        verdict = "open"
-    elif failing:
-        verdict = "not ready"
-    else:
-        verdict = "open" if unsure else "ready"
-    return {"verdict": verdict, "below": failing, "unsure": unsure}
-
-
-def _drift_of(history: Sequence[tuple[str, int, float]]) -> dict[str, Any]:
-    """Whether the mean IoU against gold moves with time, and from where to where."""
-    ordered = [value for _, _, value in sorted(history)]
-    third = max(1, len(ordered) // 3)
-    p_value = trend_test(ordered)
-    start, end = mean_without_none(ordered[:third]), mean_without_none(ordered[-third:])
-    moved = start is not None and end is not None and abs(end - start) >= MIN_DRIFT
-    return {
-        "tasks": len(ordered),
-        "first_third": start,
-        "last_third": end,
-        "p_value": p_value,
-        "is_significant": bool(p_value is not None and p_value < SIGNIFICANT and moved),
-    }
 
 
 def _readiness(person: dict[str, Any], names: NameOf, summary: dict[str, Any]) -> Finding:

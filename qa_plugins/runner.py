@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from qa_plugins.freshness import annotations_digest, recorded_digest
-from qa_plugins.gates import GateSet, evaluate, overall_verdict, rework_rule
+from qa_plugins.gate_verdicts import evaluate, overall_verdict
+from qa_plugins.gates import GateSet
 from qa_plugins.measurement import TaskMeasurement
+from qa_plugins.rework_rule import rework_rule
+from qa_plugins.subsets import SUBSETS_OPTION
 from qa_plugins.worst import Kept, TasksByKey, WorstTasks
 from segstudio.compute import Result, describe_failure, map_tasks
 from segstudio.plugins import Check, CheckContext, find_check
@@ -99,7 +102,7 @@ def run_checks(
     context = CheckContext(
         taxonomy,
         source.label_config,
-        {**(options or {}), "subsets": json.dumps(gates.subsets)},
+        {**(options or {}), SUBSETS_OPTION: json.dumps(gates.subsets)},
         out_dir,
     )
     kept = Kept(
@@ -249,7 +252,7 @@ def _assemble(
 ) -> dict[str, Any]:
     agreement = dict(summaries.get(AGREEMENT) or _no_agreement())
     batch = {**agreement["batch"], "tasks": task_count}
-    outcomes = evaluate(gates, agreement, summaries.get("gold"))
+    outcomes = evaluate(gates, summaries)
     verdict, reason = overall_verdict(outcomes)
     rule = rework_rule(gates)
     tasks = [{**task, "verdict": rule.verdict(task)} for task in agreement["tasks"]]

@@ -30,7 +30,7 @@ def weak_classes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     limits = [
         gate["threshold"]
         for gate in result["batch"].get("gates", [])
-        if gate["metric"].startswith(("iou", "miou"))
+        if gate["against"] == "annotators" and gate["metric"].startswith(("iou", "miou"))
     ]
     floor = min([*limits, WEAK_BELOW])
     weak = [
@@ -65,6 +65,7 @@ def next_steps(
         *(_nothing_compared(result) if result.get("annotators") or not sections else []),
         *_found(sections, "error"),
         *_rework(result),
+        *_failed_references(result),
         *_weak(result),
         *_confused(result),
         *_outlier(result, people),
@@ -139,6 +140,25 @@ def _rework(result: Mapping[str, Any]) -> list[Advice]:
     ]
 
 
+def _failed_references(result: Mapping[str, Any]) -> list[Advice]:
+    """The tasks behind gates against gold or consensus; those between annotators are rework."""
+    failed = [
+        gate
+        for gate in result["batch"].get("gates", [])
+        if gate["verdict"] == "fail" and gate["against"] != "annotators" and gate["worst_tasks"]
+    ]
+    steps = []
+    for gate in failed[:2]:
+        tasks = [one["task"] for one in gate["worst_tasks"]]
+        ids = ", ".join(map(str, tasks[:5]))
+        more = "" if len(tasks) <= 5 else f" and {len(tasks) - 5} more"
+        what = f"“{gate['subject']}” on " if gate["scope"] == "class" else ""
+        many = "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
+        action = f"Look at {what}{many} that differ from the {gate['against']}."
+        steps.append(Advice(action, f"{gate['reason']} Worst first: task {ids}{more}."))
+    return steps
+
+
 def _weak(result: Mapping[str, Any]) -> list[Advice]:
     steps = []
     for entry in weak_classes(result)[:3]:
@@ -207,14 +227,17 @@ def _too_few(result: Mapping[str, Any]) -> list[Advice]:
     short = [
         gate
         for gate in result["batch"].get("gates", [])
-        if gate["verdict"] == "n/a" and gate["tasks"] < gate["min_tasks"]
+        if gate["verdict"] == "n/a"
+        and gate["tasks"] < gate["min_tasks"]
+        and (gate["tasks"] or gate["against"] == "annotators")
     ]
-    if not short or not result["batch"]["compared_tasks"]:
-        return []
-    missing = max(gate["min_tasks"] - gate["tasks"] for gate in short)
-    return [
-        Advice(
-            f"Have {missing} more {'task' if missing == 1 else 'tasks'} annotated twice.",
-            short[0]["reason"],
-        )
-    ]
+    annotated = [gate for gate in short if gate["against"] != "gold"]
+    if result["batch"]["compared_tasks"] and annotated:
+        missing = max(gate["min_tasks"] - gate["tasks"] for gate in annotated)
+        action = f"Have {missing} more {'task' if missing == 1 else 'tasks'} annotated twice."
+        return [Advice(action, annotated[0]["reason"])]
+    if short and len(annotated) < len(short):
+        missing = max(gate["min_tasks"] - gate["tasks"] for gate in short)
+        action = f"Make gold for {missing} more {'task' if missing == 1 else 'tasks'}."
+        return [Advice(action, short[0]["reason"])]
+    return []

@@ -30,6 +30,7 @@ MAX_TASK_ROWS = 12
 MAX_MATRIX = 24
 MAX_CONFUSIONS = 8
 MAX_NOTES = 8
+MAX_GATE_TASKS = 6
 
 _VERDICTS = {
     "pass": ("Pass", "pass", "✓"),
@@ -127,6 +128,7 @@ def render_report(
         sheets=sheets,
         image_notes=image_notes[:MAX_NOTES],
         max_notes=MAX_NOTES,
+        max_gate_tasks=MAX_GATE_TASKS,
         who=lambda note: people.get(note.annotator_id, "somebody"),
         history=history,
         trend=Markup(trend_chart(history)),  # noqa: S704 - names are escaped in it
@@ -184,9 +186,10 @@ def _class_rows(
 
 
 def required_miou(batch: Mapping[str, Any]) -> float | None:
-    """The IoU that the gates ask for, to draw beside the classes; None for other metrics."""
+    """The IoU between annotators that the gates ask for; None where they ask for something else."""
     for gate in batch["gates"]:
-        if gate["metric"].startswith(("miou", "iou")) and not gate["where"]:
+        between_annotators = gate["against"] == "annotators" and not gate["where"]
+        if between_annotators and gate["metric"].startswith(("miou", "iou")):
             return float(gate["threshold"])
     return None
 

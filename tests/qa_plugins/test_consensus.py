@@ -58,6 +58,32 @@ def test_each_annotator_is_measured_against_the_others_only() -> None:
     assert section.findings[0].text.startswith("User 73 is far from")
 
 
+def test_a_batch_and_a_subset_are_measured_against_the_others_too() -> None:
+    second = three(task_id=2)
+    second["data"]["split"] = "val"
+    second["annotations"].pop()  # A and B alone, alike
+    summary, _ = run([three(), second], subsets='[{"split": "val"}]')
+    a, _, c = summary["annotators"]
+    assert (a["tasks"], c["tasks"], c["classes"][0]["tasks"]) == (2, 1, 1)
+    assert [(one["id"], one["miou"]) for one in c["compared"]] == [(1, pytest.approx(80 / 220))]
+    # A and B share 80 of 80 pixels each on the first task, 100 of 100 on the second.
+    assert summary["batch"]["compared_tasks"] == 2
+    assert summary["batch"]["miou"]["accumulated"] == pytest.approx((360 + 80) / (360 + 220))
+    assert summary["batch"]["miou"]["per_image"] == pytest.approx((4 + 80 / 220) / 5)
+    (subset,) = summary["subsets"]
+    assert subset["batch"] == {
+        "compared_tasks": 1, "miou": {"accumulated": 1.0, "per_image": 1.0},
+    }  # fmt: skip
+
+
+def test_a_model_can_be_one_of_those_who_vote() -> None:
+    task = three()
+    prediction = {"id": 9, "model_version": "m1", "result": task["annotations"][0]["result"]}
+    task["predictions"] = [prediction]
+    summary, _ = run([task], rater="prediction:m1")
+    assert [one["id"] for one in summary["annotators"]] == [-1, A, B, C]
+
+
 def test_objects_are_merged_by_quorum_and_the_stray_one_is_counted() -> None:
     summary, _ = run([three()])
     assert summary["classes"][0]["objects_agreed"] == 1

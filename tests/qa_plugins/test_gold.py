@@ -65,6 +65,26 @@ def test_each_annotator_is_compared_with_the_gold_class_by_class() -> None:
     assert of_person(found, GOOD, "road")["iou"]["accumulated"] is None
 
 
+def test_the_batch_and_a_subset_pool_every_annotator_s_pair_with_the_gold() -> None:
+    tasks = batch(6)
+    for number, raw in enumerate(tasks):
+        raw["data"]["split"] = "val" if number < 2 else "train"
+    found = summary(tasks, subsets='[{"split": "val"}]')
+    assert found["batch"]["compared_tasks"] == 6  # tasks, not pairs
+    (subset,) = found["subsets"]
+    assert (subset["where"], subset["gold_tasks"]) == ({"split": "val"}, 2)
+    assert subset["batch"]["compared_tasks"] == 2
+    pairs = [(n, person) for n in (1, 2) for person in (GOOD, WIDE, LAZY)]
+    mine = {pair: dict(drawn(pair[1], pair[0]))["car"] for pair in pairs}
+    gold = {n: dict(drawn(GOOD, n))["car"] for n in (1, 2)}
+    shared = sum((mask & gold[n]).sum() for (n, _), mask in mine.items())
+    joint = sum((mask | gold[n]).sum() for (n, _), mask in mine.items())
+    car, sky = shared / joint, 2 / 3  # the sky is alike but for the one who never draws it
+    assert subset["batch"]["miou"]["accumulated"] == pytest.approx((car + sky) / 2)
+    lazy = subset["annotators"][2]
+    assert [(one["id"], one["worst_class"]) for one in lazy["compared"]] == [(1, "sky"), (2, "sky")]
+
+
 def test_readiness_wants_every_class_on_enough_tasks() -> None:
     verdicts = {
         one["id"]: one["readiness"] for one in summary(batch(), ready_iou="0.8")["annotators"]

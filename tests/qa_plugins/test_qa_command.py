@@ -68,6 +68,35 @@ def test_gates_from_a_file(tmp_path: Path, gates: str, exit_code: int) -> None:
     assert result.exit_code == exit_code, result.output
 
 
+@pytest.mark.parametrize(
+    ("against", "scope", "exit_code"), [("gold", "batch", 1), ("consensus", "annotator", 1)]
+)
+def test_gates_against_a_reference_need_its_check_and_not_the_agreement(
+    tmp_path: Path, against: str, scope: str, exit_code: int
+) -> None:
+    path = batch(tmp_path)
+    tasks = json.loads(path.read_text())
+    for raw in tasks:
+        raw["annotations"].append(annotation(900 + raw["id"], 9, [("car", FULL)]))
+        raw["annotations"][-1]["ground_truth"] = True
+    path.write_text(json.dumps(tasks))
+    gates = tmp_path / "gates.yaml"
+    gates.write_text(
+        f"gates: [{{metric: miou, scope: {scope}, threshold: 0.9, against: {against}}}]"
+    )
+    refused = invoke("validation", path, "--out", tmp_path / "a", "--gates", gates)
+    assert isinstance(refused.exception, UsageError) and f"'{against}'" in str(refused.exception)
+    result = invoke(against, path, "--out", tmp_path / "b", "--gates", gates)
+    assert result.exit_code == exit_code, result.output
+    assert result.output.startswith("FAIL")
+    judged = json.loads((tmp_path / "b" / "qa.json").read_text())["batch"]["gates"]
+    assert sorted(one["task"] for one in judged[0]["worst_tasks"]) == [1, 3, 5]
+    page = (tmp_path / "b" / "qa.html").read_text(encoding="utf-8")
+    assert '<div class="word">Fail</div>' in page
+    assert "the agreement of annotators was not asked for" in page
+    assert f"that differ from the {against}." in page
+
+
 def test_without_gates_there_is_no_verdict_and_no_failure(tmp_path: Path) -> None:
     result = invoke("agreement", batch(tmp_path), "--out", tmp_path / "out")
     assert result.exit_code == 0
