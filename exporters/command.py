@@ -95,17 +95,22 @@ def export(
     """Write the annotations of SOURCE as a data set in FORMAT.
 
     FORMAT is one of coco-panoptic, coco-instances, semantic-png, cityscapes, pascal-voc, yolo-seg,
-    nnunet, kitti-step, custom (your own YAML schema), or any that a package adds (`segstudio
-    doctor` lists them). SOURCE is an export file or project:ID.
+    nnunet, kitti-step, dicom-seg, nifti, custom (your own YAML schema), or any that a package adds
+    (`segstudio doctor` lists them). SOURCE is an export file or project:ID.
     """
     from exporters.runner import run_export
     from segstudio.plugins import find_exporter
     from segstudio.selection import parse_policy
     from segstudio.taxonomy import load_taxonomy
 
-    find_exporter(format_name)
+    exporter = find_exporter(format_name)
     parse_policy(annotations)
     opened = source.open()
+    given = parse_key_values(options)
+    # A format that reads files which the tasks name relative to their own file is told where it is.
+    beside = getattr(exporter, "beside_option", None)
+    if beside is not None and Path(source.spec).is_file():
+        given.setdefault(beside, str(Path(source.spec).parent))
     summary = run_export(
         format_name,
         opened,
@@ -113,7 +118,7 @@ def export(
         taxonomy=load_taxonomy(source.taxonomy) if source.taxonomy else None,
         annotations=annotations,
         strict=strict,
-        options={**parse_key_values(options), "overlap": overlap},
+        options={**given, "overlap": overlap},
         workers=workers,
         cluster=cluster,
         images=images,

@@ -215,3 +215,40 @@ def _even_step(
     step: npt.NDArray[np.float64] = (positions[-1] - positions[0]) / (slots[-1] - slots[0])
     away = np.linalg.norm(positions - positions[0] - np.outer(slots - slots[0], step), axis=1)
     return step if away.max() <= tolerance * np.linalg.norm(step) else None
+
+
+def even_stretches(
+    volume: SliceVolume, tolerance: float = SPACING_TOLERANCE
+) -> tuple[tuple[SliceVolume, VolumeGrid], ...]:
+    """Cut a volume whose slices lie at uneven distances into parts that have a grid each.
+
+    A part goes on as long as its distances stay the same; its name is the volume's with ``-part1``
+    and so on. A volume with a grid is its own only part. One without geometry gives none.
+    """
+    whole = volume.grid(tolerance)
+    if whole is not None:
+        return ((volume, whole),)
+    if not all(one.has_geometry for one in volume.slices):
+        return ()
+    normal = volume.slices[0].normal()
+    along = np.array([one.image_position_mm for one in volume.slices], float) @ normal
+    parts: list[list[int]] = [[0]]
+    for at in range(1, len(along)):
+        part = parts[-1]
+        step = along[part[1]] - along[part[0]] if len(part) > 1 else 0.0
+        if len(part) == 1 or abs(along[at] - along[part[-1]] - step) <= tolerance * step / 2:
+            part.append(at)
+        else:
+            parts.append([at])
+    found = []
+    for number, part in enumerate(parts, start=1):
+        cut = SliceVolume(
+            name=f"{volume.name}-part{number}",
+            slices=tuple(volume.slices[at] for at in part),
+            members=tuple(volume.members[at] for at in part),
+            is_only_stack=False,
+        )
+        grid = cut.grid(tolerance)
+        if grid is not None:
+            found.append((cut, grid))
+    return tuple(found)

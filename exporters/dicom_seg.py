@@ -1,0 +1,349 @@
+"""DICOM SEG: one Segmentation object a series, over the series' own images.
+
+Layout: `segmentations/<series>.dcm`, `volumes.json`. A segment is a class, named by the code that
+the taxonomy gives it; segments may overlap, so each holds what was drawn, whatever lies on top.
+The same input gives the same bytes: UIDs are made of the content, dates are the source's. Source:
+DICOM PS3.3, A.51 and C.8.20.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.dicom_series import AnnotatedVolume, SliceMasks, series_volumes, slice_record
+from exporters.dicom_source import (
+    SourceFiles,
+    content_moment,
+    shared_marks,
+    source_images,
+    stand_in_uid,
+)
+from exporters.files import compact_json, write_bytes, write_json
+from exporters.options import check_options
+from exporters.records import scene_of
+from segstudio.cli import installed_version
+from segstudio.errors import MissingExtraError, SegstudioError, UsageError
+from segstudio.images import AnnotatedImage
+from segstudio.masks import union_all
+from segstudio.plugins import ExportContext
+from segstudio.taxonomy import ConceptCode, SegmentClass, Taxonomy, dump_taxonomy
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_OPTIONS: Final = {"type": ("binary", "fractional"), "dicom": (), "beside": ()}
+PRIVATE_SCHEME: Final = "99SEGSTUDIO"
+"""The coding scheme of classes without a code: the value is the class id, the meaning its name."""
+
+ANATOMY: Final = ConceptCode("SCT", "91723000", "Anatomical Structure")
+_UNCODED: Final = ConceptCode(PRIVATE_SCHEME, "class", "Class of a taxonomy")
+_MAX_TEXT_CHARS: Final = 64
+_MOST_VOXELS: Final = 2**32
+_SERIES_NUMBER: Final = 900
+_UNICODE: Final = "ISO_IR 192"
+
+
+class DicomSegExporter:
+    """Writes DICOM Segmentation objects."""
+
+    name = "dicom-seg"
+    summary = "DICOM SEG: a Segmentation object for each series, with coded segments"
+    next_step = "Send segmentations/*.dcm to where the series is; volumes.json says which segment "\
+        "is which class."  # fmt: skip
+    beside_option = "beside"
+
+    def prepare(self, options: Mapping[str, str], taxonomy: Taxonomy) -> dict[str, str]:
+        """Check the options, and that the libraries are there, before anything is written."""
+        _highdicom()
+        checked = check_options(options, _OPTIONS, self.name)
+        folder = checked.get("dicom")
+        if folder is not None and not Path(folder).is_dir():
+            raise UsageError(
+                f"The option dicom is '{folder}', which is no folder; give the one that "
+                "'segstudio dicom import' wrote (it holds dicom/<series>/)."
+            )
+        return checked
+
+    def write_image(self, image: AnnotatedImage, context: ExportContext) -> dict[str, Any]:
+        """Return the record of one slice with its masks."""
+        record = slice_record(image, context, "DICOM SEG")
+        record["losses"] |= {
+            "overlapped_px": 0,
+            "hidden_regions": 0,
+            "void_px_not_held": scene_of(image, context).void_mask.area_px,
+        }
+        return record
+
+    def finish(self, records: Iterable[dict[str, Any]], context: ExportContext) -> None:
+        """Write the segmentations, one series at a time.
+
+        Raises:
+            SegstudioError: a source file is missing or of another image, or a series too large.
+        """
+        entries = []
+        for annotated in series_volumes(records):
+            entries.append(_write(annotated, context))
+        write_json(context.out_dir / "volumes.json", {"volumes": entries})
+
+
+def segment_code(one: SegmentClass) -> ConceptCode:
+    """Return a class's code and category; one without a code gets a private one."""
+    if one.code is None:
+        meaning = one.name[:_MAX_TEXT_CHARS].replace("\\", "/")
+        return ConceptCode(PRIVATE_SCHEME, str(one.id), meaning, _UNCODED)
+    code = one.code
+    return ConceptCode(code.scheme, code.value, code.meaning, code.category or ANATOMY)
+
+
+def _write(annotated: AnnotatedVolume, context: ExportContext) -> dict[str, Any]:
+    volume, taxonomy = annotated.volume, context.taxonomy
+    class_ids = annotated.class_ids()
+    grid = volume.grid()
+    entry: dict[str, Any] = {
+        "series": volume.slices[0].series,
+        "series_uid": volume.slices[0].series_uid,
+        "file": None,
+        "slices": len(volume.slices),
+        "spacing_is_even": grid is not None,
+        "slices_without_annotation": list(grid.missing) if grid is not None else None,
+        "tasks": [one.task_id for one in annotated.slices],
+        "segments": [],
+    }
+    if not class_ids:  # a Segmentation without a segment is none
+        entry["note"] = "Nobody drew anything on this series."
+        return entry
+    dataset = _segmentation(annotated, class_ids, context)
+    if grid is not None and grid.depth > 1 and not grid.is_sheared:
+        measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.SpacingBetweenSlices = _decimal(grid.spacing_mm[2])
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
+    entry["file"] = f"segmentations/{volume.name}.dcm"
+    write_bytes(context.out_dir / entry["file"], content.getvalue())
+    entry["sop_instance_uid"] = str(dataset.SOPInstanceUID)
+    entry["overlap"] = str(dataset.SegmentsOverlap)
+    for number, class_id in enumerate(class_ids, start=1):
+        code = segment_code(taxonomy.by_id[class_id])
+        entry["segments"].append(
+            {
+                "number": number,
+                "class_id": class_id,
+                "name": taxonomy.by_id[class_id].name,
+                "code": [code.scheme, code.value, code.meaning],
+                "is_coded": taxonomy.by_id[class_id].code is not None,
+            }
+        )
+    return entry
+
+
+def _segmentation(
+    annotated: AnnotatedVolume, class_ids: Sequence[int], context: ExportContext
+) -> Dataset:
+    from highdicom.seg import Segmentation
+
+    volume = annotated.volume
+    files = _files(context.options)
+    images = source_images(volume.slices, files)
+    drawn = [at for at, one in enumerate(annotated.slices) if one.whole]
+    others = [at for at in range(len(images)) if at not in set(drawn)]
+    pixels = _pixels([annotated.slices[at] for at in drawn], class_ids, volume.name)
+    seed = _seed(annotated, context)
+    date, time = content_moment(volume.slices, files)
+    assisted = {class_id for one in annotated.slices for class_id in one.assisted}
+    kind = context.options.get("type", "binary").upper()
+    dataset: Dataset = Segmentation(
+        source_images=[images[at] for at in drawn],
+        further_source_images=[images[at] for at in others],
+        pixel_array=pixels,
+        segmentation_type=kind,
+        fractional_type="OCCUPANCY" if kind == "FRACTIONAL" else None,
+        segment_descriptions=[
+            _description(number, context.taxonomy.by_id[class_id], class_id in assisted)
+            for number, class_id in enumerate(class_ids, start=1)
+        ],
+        series_instance_uid=content_uid(seed, "series"),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=content_uid(seed, "instance"),
+        instance_number=1,
+        manufacturer="segstudio",
+        manufacturer_model_name="segstudio",
+        software_versions=installed_version(),
+        device_serial_number="segstudio",
+        content_label="SEGMENTATION",
+        content_description=context.taxonomy.name[:_MAX_TEXT_CHARS].replace("\\", "/"),
+        series_description="Segmentation",
+        specific_character_set=_UNICODE,
+        content_date=date,
+        content_time=time,
+        series_date=date,
+        series_time=time,
+    )
+    _make_repeatable(dataset, content_uid(seed, "dimensions"))
+    _put_references(dataset, annotated)
+    for keyword, value in shared_marks(volume.slices, files).items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def _pixels(slices: Sequence[SliceMasks], class_ids: Sequence[int], name: str) -> NDArray[np.uint8]:
+    """Return (slices, rows, columns, segments) of 0 and 1, or a label map without the last."""
+    rows, columns = slices[0].dicom.rows, slices[0].dicom.columns
+    overlap = any(
+        sum(mask.area_px for mask in one.whole.values())
+        > union_all(one.whole.values(), rows, columns).area_px
+        for one in slices
+    )
+    shape: tuple[int, ...] = (len(slices), rows, columns)
+    if overlap or len(class_ids) > np.iinfo(np.uint8).max:
+        shape = (*shape, len(class_ids))
+    if int(np.prod([float(side) for side in shape])) > _MOST_VOXELS:
+        raise SegstudioError(
+            f"The segmentation of {name} would have {' x '.join(map(str, shape))} voxels, more "
+            f"than {_MOST_VOXELS}; export its tasks in parts."
+        )
+    pixels = np.zeros(shape, np.uint8)
+    for at, one in enumerate(slices):
+        for number, class_id in enumerate(class_ids):
+            if class_id not in one.whole:
+                continue
+            mask = one.whole[class_id].to_dense()
+            if len(shape) == 4:
+                pixels[at, :, :, number] = mask
+            else:
+                pixels[at][mask] = number + 1
+    return pixels
+
+
+def _description(number: int, one: SegmentClass, is_assisted: bool) -> Any:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    code = segment_code(one)
+    assert code.category is not None  # noqa: S101 - for mypy: segment_code gives one
+    algorithm = None
+    if is_assisted:
+        algorithm = AlgorithmIdentificationSequence(
+            name="Segment Anything assist",
+            family=codes.DCM.ArtificialIntelligence,
+            version=installed_version(),
+        )
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=one.name[:_MAX_TEXT_CHARS].replace("\\", "/"),
+        segmented_property_category=_concept(code.category),
+        segmented_property_type=_concept(code),
+        algorithm_type="SEMIAUTOMATIC" if is_assisted else "MANUAL",
+        algorithm_identification=algorithm,
+        display_color=CIELabColor.from_rgb(*one.color),
+    )
+
+
+def _concept(code: ConceptCode) -> Any:
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def _files(options: Mapping[str, str]) -> SourceFiles:
+    if "dicom" in options:
+        return SourceFiles(Path(options["dicom"]), must_exist=True)
+    return SourceFiles(Path(options["beside"]) if "beside" in options else None)
+
+
+def _seed(annotated: AnnotatedVolume, context: ExportContext) -> bytes:
+    """Return what makes a segmentation the one it is: its source, its masks, classes, options."""
+    content = [
+        installed_version(),
+        context.options.get("type", "binary"),
+        dump_taxonomy(context.taxonomy),
+        *(
+            [
+                one.dicom.as_task_data(),
+                sorted(str(annotator) for annotator in one.annotator_ids),
+                sorted(one.assisted),
+                [
+                    (class_id, mask.to_coco_rle()["counts"].decode("ascii"))
+                    for class_id, mask in sorted(one.whole.items())
+                ],
+            ]
+            for one in annotated.slices
+        ),
+    ]
+    return compact_json(content).encode("utf-8")
+
+
+def content_uid(seed: bytes, role: str) -> str:
+    """Return the UID of a part of an object that is known by its content alone.
+
+    >>> content_uid(b"a", "series") == content_uid(b"a", "series")
+    True
+    """
+    digest = blake2b(seed, digest_size=16, person=role.encode()[:16]).digest()
+    return f"2.25.{int.from_bytes(digest, 'big')}"
+
+
+def _make_repeatable(dataset: Dataset, dimensions_uid: str) -> None:
+    """Take out what differs from run to run: random UIDs and the time of writing."""
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions_uid
+
+
+def _put_references(dataset: Dataset, annotated: AnnotatedVolume) -> None:
+    """Name the real source images where the slices' stand-ins are named."""
+    by_stand_in = {
+        stand_in_uid(at): one.dicom for at, one in enumerate(annotated.slices)
+    }  # fmt: skip
+    for series in dataset.ReferencedSeriesSequence:
+        series.ReferencedInstanceSequence = _references(
+            series.ReferencedInstanceSequence, by_stand_in
+        )
+    dataset.SourceImageSequence = _references(dataset.SourceImageSequence, by_stand_in)
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in frame.DerivationImageSequence:
+            for item in derivation.SourceImageSequence:
+                one = by_stand_in[item.ReferencedSOPInstanceUID]
+                item.ReferencedSOPClassUID = one.sop_class_uid
+                item.ReferencedSOPInstanceUID = one.sop_instance_uid
+                if one.frame_number is not None:
+                    item.ReferencedFrameNumber = one.frame_number
+
+
+def _references(items: Iterable[Any], by_stand_in: Mapping[str, Any]) -> list[Any]:
+    """Return one reference for each real image, in the order of the volume's slices."""
+    from pydicom import Dataset
+
+    standing = {str(item.ReferencedSOPInstanceUID) for item in items}
+    found: dict[str, Any] = {}
+    for uid, one in by_stand_in.items():
+        if uid not in standing:
+            continue
+        reference = found.setdefault(one.sop_instance_uid, Dataset())
+        reference.ReferencedSOPClassUID = one.sop_class_uid
+        reference.ReferencedSOPInstanceUID = one.sop_instance_uid
+    return list(found.values())
+
+
+def _decimal(value: float) -> Any:
+    from pydicom.valuerep import DSfloat
+
+    return DSfloat(value, auto_format=True)
+
+
+def _highdicom() -> Any:
+    try:
+        import highdicom
+    except ImportError as error:
+        raise MissingExtraError("Writing DICOM SEG", "highdicom", "dicom") from error
+    return highdicom
