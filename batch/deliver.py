@@ -1,4 +1,4 @@
-"""Makes a delivery: one reading of the source, checks, gates, exports, report, manifest, one rename.
+"""Makes a delivery: one reading, checks, gates, exports, a report, a manifest, one rename.
 
 All of it is made in a hidden folder beside the place. A killed run leaves what was there before;
 the same command goes on with the images that are finished.
@@ -265,12 +265,15 @@ class _Making:
         settings, taxonomy = self._settings, self._taxonomy
         write_text(self._folder / delivery.TAXONOMY, dump_taxonomy(taxonomy))
         write_text(self._folder / delivery.INTERFACE, self._source.label_config.xml)
-        gates_name = gates_sha256 = ""
+        gates = None
         if settings.gates is not None:
             path = gates_path(settings.gates)
-            gates_name = settings.gates if path.name == f"{settings.gates}.yaml" else path.name
             write_bytes(self._folder / delivery.GATES, path.read_bytes())
-            gates_sha256 = _sha256(self._folder / delivery.GATES)
+            gates = {
+                "name": path.name,
+                "file": delivery.GATES,
+                "sha256": _sha256(self._folder / delivery.GATES),
+            }
         guideline = None
         if settings.guideline is not None:
             file = f"{delivery.GUIDELINE_FOLDER}/{settings.guideline.name}"
@@ -294,7 +297,7 @@ class _Making:
                 "sha256": _sha256(self._folder / delivery.INTERFACE),
             },
             "guideline": guideline,
-            **delivery.gates_record(gates_name, gates_sha256, run.result, self._checks()),
+            **delivery.gates_record(gates, run.result, self._checks()),
             "check_options": _named_files(settings.check_options),
             "formats": {name: delivery.format_record(one) for name, one in datasets.items()},
             "format_options": {

@@ -175,13 +175,19 @@ def override_record(reason: str | None, reasons: Sequence[str]) -> dict[str, Any
 
 
 def gates_record(
-    name: str, sha256: str, result: Mapping[str, Any], checks: Sequence[str]
+    file: Mapping[str, str] | None, result: Mapping[str, Any], checks: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the part of a manifest that says what was asked and what came out."""
+    """Return the part of a manifest that says what was asked and what came out.
+
+    Args:
+        file: `name`, `file` and `sha256` of the gates, None where there are none.
+        result: DESIGN's `qa.json`.
+        checks: those that ran.
+    """
     batch = result["batch"]
     validation = result["checks"]["validation"]
     return {
-        "gates": {"name": name, "file": GATES, "sha256": sha256, "results": batch["gates"]},
+        "gates": {**file, "results": batch["gates"]} if file else None,
         "verdict": batch["verdict"],
         "verdict_reason": batch["verdict_reason"],
         "measured": {
@@ -224,8 +230,8 @@ def readme_text(head: Mapping[str, Any]) -> str:
             else "."
         ),
         "",
-        f"- Verdict of the gates `{gates['name'] or 'none'}`: **{head['verdict']}**. "
-        f"{head['verdict_reason']}",
+        f"- Verdict of the gates{' `' + gates['name'] + '`' if gates else ''}: "
+        f"**{head['verdict']}**. {head['verdict_reason']}",
         f"- Annotations: {policy['takes']} (policy `{policy['policy']}`), {policy['tasks_taken']} "
         f"of {policy['tasks_read']} tasks"
         + "".join(f"; {count} {why}" for why, count in policy["tasks_left_out"].items())

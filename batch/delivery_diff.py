@@ -192,8 +192,8 @@ def _class_changes(
         changes.append(
             ClassChange(
                 class_id,
-                was and was["name"],
-                now and now["name"],
+                was["name"] if was else None,
+                now["name"] if now else None,
                 was["segments"] if was else 0,
                 now["segments"] if now else 0,
                 was["pixels"] if was else 0,

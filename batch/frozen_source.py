@@ -38,7 +38,7 @@ class FrozenSource:
         self.filters: TaskFilter = source.filters
         self.client: Any = getattr(source, "client", None)
         self._count = 0
-        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         try:
             with ProgressLine(label, source.count()) as progress:
                 for task in source.tasks():
