@@ -26,6 +26,7 @@ from segstudio.writeback_annotations import (
     read_result,
     remove_annotation,
     stored_results,
+    stored_tasks,
     write_label_config,
     write_result,
 )
@@ -37,6 +38,12 @@ from segstudio.writeback_project import (
     write_instructions,
 )
 from segstudio.writeback_rows import task_rows
+from segstudio.writeback_stored_predictions import (
+    PredictionsSummary,
+    TaskPrediction,
+    remove_predictions,
+    write_predictions,
+)
 from segstudio.writeback_stream import (
     StreamPlace,
     StreamSummary,
@@ -48,9 +55,11 @@ from segstudio.writeback_webhooks import ensure_webhook, remove_webhooks
 __all__ = [
     "META_KEY",
     "PredictionSetup",
+    "PredictionsSummary",
     "StoredResult",
     "StreamPlace",
     "StreamSummary",
+    "TaskPrediction",
     "TaskRecord",
     "WriteSummary",
     "configure_predictions",
@@ -63,13 +72,16 @@ __all__ = [
     "read_result",
     "read_stream_places",
     "remove_annotation",
+    "remove_predictions",
     "remove_tab",
     "remove_webhooks",
     "set_stream_places",
     "stored_results",
+    "stored_tasks",
     "task_rows",
     "write_instructions",
     "write_label_config",
+    "write_predictions",
     "write_result",
     "write_results",
 ]

@@ -21,6 +21,7 @@ def task_rows(
     fields: Sequence[str],
     *,
     changed_after: datetime | None = None,
+    predicted_by: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield each task's `id` and the fields named, as stored (URIs not resolved).
 
@@ -32,6 +33,7 @@ def task_rows(
         project_id: the project.
         fields: names of the tasks API, e.g. "meta".
         changed_after: only tasks whose `updated_at` is later; aware.
+        predicted_by: only tasks with a stored prediction of this model version.
     """
     last_id = 0
     while True:
@@ -39,6 +41,8 @@ def task_rows(
         if changed_after is not None:
             when = changed_after.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             items.append(_item("updated_at", "greater", "Datetime", when))
+        if predicted_by is not None:
+            items.append(_item("predictions_model_versions", "contains", "List", [predicted_by]))
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         page = client.get_json(
             "/api/tasks/",
@@ -56,7 +60,7 @@ def task_rows(
         last_id = max(int(row["id"]) for row in rows)
 
 
-def _item(column: str, operator: str, kind: str, value: float | str) -> dict[str, Any]:
+def _item(column: str, operator: str, kind: str, value: float | str | list[str]) -> dict[str, Any]:
     return {
         "filter": f"filter:tasks:{column}",
         "operator": operator,
