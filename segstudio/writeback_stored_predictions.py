@@ -23,10 +23,14 @@ _TASK_STATUSES: Final = frozenset({400, 404, 409})
 
 @dataclass(frozen=True, slots=True)
 class TaskPrediction:
-    """The `result` list that is to be predicted on one task; an empty one is no prediction."""
+    """The `result` list that is to be predicted on one task; an empty one is no prediction.
+
+    `score` is 0..1 and orders the queue under uncertainty sampling; None leaves it out.
+    """
 
     task_id: int
     result: Sequence[Mapping[str, Any]]
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,10 @@ def write_predictions(
     counts = {"written": 0, "unchanged": 0, "removed": 0}
     problems: list[Problem] = []
 
-    def settle(task_id: int, result: Sequence[Mapping[str, Any]]) -> None:
-        failed = False
+    def settle(wanted: TaskPrediction) -> None:
+        failed, task_id = False, wanted.task_id
         try:
-            what = _settle(client, project_id, model_version, task_id, result, dry_run)
+            what = _settle(client, project_id, model_version, wanted, dry_run)
             if what is not None:
                 counts[what] += 1
         except ServerError as error:
@@ -99,10 +103,10 @@ def write_predictions(
     written: set[int] = set()
     for one in predictions:
         written.add(one.task_id)
-        settle(one.task_id, one.result)
+        settle(one)
     for task_id in _predicted_tasks(client, project_id, model_version) if outdated else ():
         if task_id in outdated and task_id not in written:
-            settle(task_id, ())
+            settle(TaskPrediction(task_id, ()))
     return PredictionsSummary(**counts, problems=tuple(problems), dry_run=dry_run)
 
 
@@ -129,12 +133,12 @@ def _settle(
     client: Client,
     project_id: int,
     model_version: str,
-    task_id: int,
-    result: Sequence[Mapping[str, Any]],
+    given: TaskPrediction,
     dry_run: bool,
 ) -> str | None:
     """Make the task's predictions of the version this one; say what was done, None for nothing."""
-    wanted = [dict(item) for item in result]
+    task_id, score = given.task_id, given.score
+    wanted = [dict(item) for item in given.result]
     what = f"the predictions of task {task_id}"
     listed: list[dict[str, Any]] = client.get_json("/api/predictions/", what=what, task=task_id)
     mine = [
@@ -142,14 +146,21 @@ def _settle(
         for one in listed
         if one["model_version"] == model_version and one["project"] == project_id
     ]
-    same = [one for one in mine if wanted and one["result"] == wanted]
+    same = [
+        one for one in mine if wanted and one["result"] == wanted and one.get("score") == score
+    ]
     kept = same[:1] or mine[:1]
     surplus = [one for one in mine if one not in kept] if wanted else mine
     if not dry_run:
         for one in surplus:
             client.request("DELETE", f"/api/predictions/{one['id']}/", what=what)
         if wanted and not same:
-            body = {"task": task_id, "model_version": model_version, "result": wanted}
+            body = {
+                "task": task_id,
+                "model_version": model_version,
+                "score": score,
+                "result": wanted,
+            }
             method, path = "POST", "/api/predictions/"
             if kept:
                 method, path = "PATCH", f"/api/predictions/{kept[0]['id']}/"
