@@ -63,6 +63,10 @@ class Flow:
         )
         return Flow(np.asarray(large * ratio, np.float32))
 
+    def scaled(self, share: float) -> Flow:
+        """Return a share of the motion, where everything moves in a straight line."""
+        return Flow(self.displacement_px * np.float32(share))
+
     def speed_px(self, mask: Mask) -> float:
         """Return the median motion inside a mask in pixels a frame; 0 for an empty mask."""
         inside = self.displacement_px[mask.to_dense()]
@@ -106,32 +110,59 @@ def estimate_flow(
         height_px: size of the masks to be warped; the motion is scaled to it.
         width_px: as above.
     """
+    return dense_search(earlier, later).resized(height_px, width_px)
+
+
+def dense_search(earlier: NDArray[np.uint8], later: NDArray[np.uint8]) -> Flow:
+    """Return the motion between two grey pictures of one size, at that size.
+
+    Pictures below `MIN_SIDE_PX` a side, which OpenCV cannot search, have no motion.
+    """
     import cv2
 
+    if min(later.shape) < MIN_SIDE_PX:
+        return Flow.still(*later.shape)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     start = np.zeros((*later.shape, 2), np.float32)
-    found = search.calc(later, earlier, start)
-    return Flow(np.asarray(found, np.float32)).resized(height_px, width_px)
+    return Flow(np.asarray(search.calc(later, earlier, start), np.float32))
 
 
-def accumulated_flows(grays: Iterable[NDArray[np.uint8]]) -> Iterator[Flow]:
-    """Yield the motion from the first frame to each later one, at the size of the grey photos.
+@dataclass(frozen=True, slots=True, eq=False)
+class Carrying:
+    """The motion from a first frame to a later one, and how far it can be trusted there.
 
-    Motion is estimated from frame to frame and joined, so that a mask of the first frame is warped
-    once, not once a frame. Fewer than two frames give nothing.
+    `trust` is 0..1, float32, of the flow's size: 1 where the motion there and back again meet.
+    """
+
+    flow: Flow
+    trust: NDArray[np.float32]
+
+
+def carry_along(pairs: Iterable[tuple[Flow, Flow]]) -> Iterator[Carrying]:
+    """Yield the motion from the first of a row of frames to each later one.
+
+    Motions are joined, so that a mask of the first frame is warped once, not once a frame. A pixel
+    whose motion is not undone by the motion back (covered, uncovered, wrongly found) loses trust,
+    and loses it for all frames to come: `exp(-e^2 / (1 + 0.01 m^2))`, where e is the gap between
+    there and back and m^2 the sum of the squares of both motions, in pixels (the terms of
+    Sundaram, Brox and Keutzer 2010).
 
     Args:
-        grays: grey photos of one size in the order to follow, uint8, `MIN_SIDE_PX` at least.
+        pairs: for each step, the motion to the next frame and the one back, of one size.
     """
-    frames = iter(grays)
-    before = next(frames, None)
-    if before is None:
-        return
-    joined = Flow.still(*before.shape)
-    for gray in frames:
-        joined = estimate_flow(before, gray, *before.shape).after(joined)
-        before = gray
-        yield joined
+    joined: Flow | None = None
+    trust: NDArray[np.float32] | None = None
+    for there, back in pairs:
+        height_px, width_px = there.displacement_px.shape[:2]
+        returned = there.warp_field(back.displacement_px)
+        gap = ((there.displacement_px + returned) ** 2).sum(axis=-1)
+        length = (there.displacement_px**2 + returned**2).sum(axis=-1)
+        certain = np.exp(-gap / (1.0 + 0.01 * length)).astype(np.float32)
+        if joined is None or trust is None:
+            joined, trust = Flow.still(height_px, width_px), np.ones_like(certain)
+        joined = there.after(joined)
+        trust = certain * there.warp_field(trust)
+        yield Carrying(joined, trust)
 
 
 def align_centres(earlier: Mask, later: Mask) -> Mask:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from segstudio.masks import Mask, iou
 from segstudio.optical_flow import (
     MAX_SIDE_PX,
     Flow,
-    accumulated_flows,
     align_centres,
+    carry_along,
     centre_px,
+    dense_search,
     estimate_flow,
     small_gray,
 )
@@ -44,12 +47,28 @@ def test_motion_of_small_photos_is_scaled_to_the_masks() -> None:
 
 
 def test_motions_join_so_that_a_mask_is_warped_once() -> None:
-    flows = list(accumulated_flows(texture(shift) for shift in (0, 2, 4, 6)))
-    assert len(flows) == 3
-    for step, flow in enumerate(flows, start=1):
-        assert (iou(flow.warp(square(40)), square(40 + 2 * step)) or 0) > 0.95
-    assert list(accumulated_flows([])) == []
-    assert list(accumulated_flows([texture()])) == []
+    grays = [texture(shift) for shift in (0, 2, 4, 6)]
+    pairs = [(dense_search(a, b), dense_search(b, a)) for a, b in pairwise(grays)]
+    carried = list(carry_along(pairs))
+    assert len(carried) == 3
+    for step, one in enumerate(carried, start=1):
+        assert (iou(one.flow.warp(square(40)), square(40 + 2 * step)) or 0) > 0.95
+        assert np.median(one.trust) > 0.9
+    assert list(carry_along([])) == []
+
+
+def test_where_the_way_back_leads_elsewhere_there_is_no_trust() -> None:
+    there = Flow(np.full((4, 6, 2), [-3, 0], np.float32))
+    home = there.displacement_px.copy()
+    home[:, :3] = [3, 0]
+    (one,) = carry_along([(there, Flow(home))])
+    assert one.trust[0].round(2).tolist() == [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    (one,) = carry_along([(there, there)])
+    assert one.trust.max() < 1e-6
+
+
+def test_pictures_too_small_to_search_have_no_motion() -> None:
+    assert not dense_search(texture()[:8], texture(3)[:8]).displacement_px.any()
 
 
 def test_joined_motion_is_known_by_hand() -> None:
