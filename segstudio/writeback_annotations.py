@@ -39,7 +39,7 @@ def stored_results(client: Client, project_id: int) -> Iterator[StoredResult]:
     Skipped annotations are there too. The drafts of a task are asked for one task at a time, and
     only of tasks that have some.
     """
-    for row in _whole_rows(client, project_id):
+    for row in stored_tasks(client, project_id):
         task_id = int(row["id"])
         for one in row.get("annotations") or []:
             yield StoredResult("annotation", int(one["id"]), task_id, list(one["result"] or []))
@@ -51,8 +51,11 @@ def stored_results(client: Client, project_id: int) -> Iterator[StoredResult]:
                 yield StoredResult("draft", int(one["id"]), task_id, list(one["result"] or []))
 
 
-def _whole_rows(client: Client, project_id: int) -> Iterator[dict[str, Any]]:
-    """Yield the tasks with their results in the order of their ids, each page after the last id."""
+def stored_tasks(client: Client, project_id: int) -> Iterator[dict[str, Any]]:
+    """Yield the JSON of a project's tasks, all results in it, in the order of their ids.
+
+    Each page asks for the tasks after the last id seen.
+    """
     last_id = 0
     while True:
         after = {"operator": "greater", "type": "Number", "value": last_id}
