@@ -5,43 +5,33 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Final
 
 from segstudio.errors import UsageError
+from segstudio.output_files import PREFIX, SUFFIX, atomic_writer
+
+__all__ = [
+    "WORK_FOLDER",
+    "atomic_writer",
+    "compact_json",
+    "export_files",
+    "lock_file",
+    "remove_halves",
+    "write_bytes",
+    "write_json",
+    "write_json_lists",
+    "write_text",
+]
 
 WORK_FOLDER: Final = ".segstudio"
 """The folder in every export that serves resuming only."""
 
-_PREFIX, _SUFFIX = ".segstudio-", ".part"
-
-
-@contextmanager
-def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that takes its place when the block ends well.
-
-    Missing folders are made. If the block raises, the old file, if any, stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=_SUFFIX)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
 
 def remove_halves(folder: Path) -> None:
     """Remove the temporary files that a killed run left below a folder."""
-    for path in folder.rglob(f"{_PREFIX}*{_SUFFIX}"):
+    for path in folder.rglob(f"{PREFIX}*{SUFFIX}"):
         path.unlink(missing_ok=True)
 
 
@@ -114,9 +104,3 @@ def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable
 def compact_json(value: Any) -> str:
     """Return a value as JSON on one line, unicode kept."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current

@@ -22,7 +22,7 @@ Field = NDArray[np.float32]
 
 BAND_PX: Final = 4.0
 STILL_WEIGHT: Final = 0.3
-"""What the keys' unmoved shapes count beside the moved ones; they settle what motion leaves open."""
+"""What the unmoved shapes count beside the moved ones; they settle what motion leaves open."""
 
 _PICTURE_PX: Final = 60.0
 _SMOOTH_PX: Final = 10.0
@@ -172,7 +172,8 @@ class ShapeMotion:
         moved = self.at(position)
         still = self.before, self.after
         blended = [(1 - position) * one + position * other for one, other in (moved, still)]
-        return self.canvas.mask((1 - STILL_WEIGHT) * blended[0] + STILL_WEIGHT * blended[1])
+        joined = (1 - STILL_WEIGHT) * blended[0] + STILL_WEIGHT * blended[1]
+        return self.canvas.mask(np.asarray(joined, np.float32))
 
 
 def _picture(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:

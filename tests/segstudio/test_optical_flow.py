@@ -20,8 +20,9 @@ from segstudio.optical_flow import (
 
 def texture(shift_px: int = 0, height_px: int = 64, width_px: int = 96) -> NDArray[np.uint8]:
     noise = np.random.default_rng(5).integers(0, 255, (height_px, 200), dtype=np.uint8)
-    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
-    return np.ascontiguousarray(smooth[:, 60 - shift_px : 60 - shift_px + width_px])
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2)
+    smooth = cv2.normalize(smooth, smooth.copy(), 0, 255, cv2.NORM_MINMAX)
+    return np.ascontiguousarray(smooth[:, 60 - shift_px : 60 - shift_px + width_px], np.uint8)
 
 
 def square(left: int) -> Mask:
