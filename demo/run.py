@@ -198,8 +198,8 @@ def _check(
     client: Client, project_id: int, out_dir: Path
 ) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
     from label_configs import taxonomy_path
-    from qa_plugins.command import write_to_project
     from qa_plugins.gates import load_gates
+    from qa_plugins.project_write_back import write_to_project
     from qa_plugins.report_files import ReportOptions, write_report
     from qa_plugins.runner import run_checks
     from segstudio.taxonomy import load_taxonomy

@@ -15,14 +15,13 @@ from segstudio.cli_options import (
     parse_key_values,
     source_options,
 )
-from segstudio.errors import EXIT_GATE_FAILED, SegstudioError, ServerError, UsageError
+from segstudio.errors import EXIT_GATE_FAILED, SegstudioError, UsageError
 from segstudio.tasks import LOSS_KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qa_plugins.runner import QaRun
-    from segstudio.client import Client
     from segstudio.source import Source
     from segstudio.taxonomy import Taxonomy
 
@@ -64,10 +63,14 @@ class QaCommand(click.Command):
     help="Folder for qa.json, qa.html and tasks.csv.",
 )  # fmt: skip
 @click.option("--gates", metavar="FILE|PRESET", help="What the batch must reach; YAML or a preset.")
-@click.option("--write-back", is_flag=True, help="Put the result on the tasks (project:ID only).")
+@click.option(
+    "--write-back", is_flag=True,
+    help="Put the result on the tasks (project:ID only); with --option tasks=predictions the "
+    "consensus too, as predictions.",
+)  # fmt: skip
 @click.option(
     "--undo", is_flag=True,
-    help="Measure nothing; remove what --write-back put on the tasks, and its tab.",
+    help="Measure nothing; remove what --write-back of these checks left on the project.",
 )  # fmt: skip
 @click.option(
     "--dry-run", is_flag=True, help="With --write-back or --undo: say what would be changed."
@@ -180,6 +183,8 @@ def qa(
     write_report(run, report, client)
     _print_summary(run, out_dir)
     if write_back and client is not None:
+        from qa_plugins.project_write_back import write_to_project
+
         for project_id in opened.project_ids:
             click.echo(write_to_project(run, client, project_id, dry_run=dry_run))
     if strict:
@@ -189,11 +194,11 @@ def qa(
 
 
 def _undo(checks: Sequence[str], source: SourceOptions, *, dry_run: bool) -> str:
-    from qa_plugins.write_back import undo_write_back
+    from qa_plugins.project_write_back import UNDONE_CHECKS, undo_on_project
 
-    if list(checks) != ["agreement"]:
+    if not set(checks) <= {*UNDONE_CHECKS}:
         raise UsageError(
-            f"--undo goes with the check 'agreement' alone, not with '{','.join(checks)}': no "
+            f"--undo goes with {' and '.join(UNDONE_CHECKS)}, not with '{','.join(checks)}': no "
             "other check writes to the tasks."
         )
     server = SourceOptions(
@@ -208,7 +213,9 @@ def _undo(checks: Sequence[str], source: SourceOptions, *, dry_run: bool) -> str
             "leave out everything but the server's options and --dry-run."
         )
     with source.connect() as client:
-        return "\n".join(undo_write_back(client, one, dry_run=dry_run) for one in project_ids)
+        return "\n".join(
+            undo_on_project(tuple(checks), client, one, dry_run=dry_run) for one in project_ids
+        )
 
 
 def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
@@ -222,35 +229,6 @@ def choose_taxonomy(source: Source, path: Path | None) -> Taxonomy:
         return load_taxonomy(path)
     except TaxonomyError as error:
         raise UsageError(str(error)) from error
-
-
-def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bool = False) -> str:
-    """Put the result on the tasks and make the saved tab; return a sentence on what was done.
-
-    Of a run over several projects, the tasks of this one are written.
-
-    Raises:
-        ServerError: the server refuses, or some tasks could not be written.
-    """
-    from qa_plugins.runner import AGREEMENT
-    from qa_plugins.write_back import TAB_FILTERS, TAB_ORDERING, TAB_TITLE, task_records
-    from segstudio.progress import ProgressLine
-    from segstudio.writeback import ensure_tab, write_results
-
-    of_project = run.project_of
-    records = [
-        record
-        for record in task_records(run.result, run.earlier_records, run.digests)
-        if of_project.get(record.task_id, project_id) == project_id
-    ]
-    with ProgressLine("Writing back", len(records)) as progress:
-        summary = write_results(client, project_id, records, progress, dry_run=dry_run)
-    if summary.problems:
-        raise ServerError(f"{summary}. First: {summary.problems[0].message}")
-    if dry_run or not records or AGREEMENT not in run.checks:
-        return f"Write-back: {summary}."
-    ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
-    return f"Write-back: {summary}. The tab “{TAB_TITLE}” lists the worst first."
 
 
 def _refuse_losses(result: Mapping[str, Any]) -> None:

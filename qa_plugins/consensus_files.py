@@ -1,7 +1,7 @@
 """The files of the check ``consensus``: label maps, heat maps, and tasks with agreed regions.
 
 Below ``<out>/consensus``: ``labels/<image>.png`` (class ids, 16 bits), ``heat/<image>.png`` (how
-split the votes are) and, where asked for, ``tasks.json`` for import. Nothing is sent to a server.
+split the votes are) and, where asked for, ``tasks.json`` for import, one task a line.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FOLDER: Final = "consensus"
+TASKS_FILE: Final = "tasks.json"
 MAX_HEAT_SIDE_PX: Final = 1024
 PAGE_SIDE_PX: Final = 360
 
@@ -64,7 +65,7 @@ class ConsensusFiles:
 
     def __init__(self, out_dir: Path | None, *, with_tasks: bool) -> None:
         self._folder = None if out_dir is None else out_dir / FOLDER
-        self._partial = (out_dir or Path()) / FOLDER / "tasks.json.partial"
+        self._partial = (out_dir or Path()) / FOLDER / f"{TASKS_FILE}.partial"
         self._with_tasks = with_tasks
         self._tasks: IO[str] | None = None
         self._count = 0
@@ -90,7 +91,7 @@ class ConsensusFiles:
             self._tasks.write("\n]\n")
         self._tasks.close()
         if kind is None:
-            self._partial.replace(self._folder / "tasks.json")
+            self._partial.replace(self._folder / TASKS_FILE)
         else:
             self._partial.unlink(missing_ok=True)
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from click.testing import CliRunner, Result
 
 from qa_plugins.command import qa
 from qa_plugins.write_back import TAB_TITLE
+from segstudio import brush_rle
 from segstudio.client import connect
 from tests.qa_plugins.qa_tasks import CONFIG_XML, annotation, raw_task
 
@@ -27,10 +29,10 @@ def upper(rows: int) -> np.ndarray:
     return array
 
 
-def annotators(client: Any, count: int) -> list[int]:
-    return [
-        client.users.create(username=f"qa{k}", email=f"qa-{k}@example.org").id for k in range(count)
-    ]
+def annotators(sdk: Any, count: int) -> tuple[list[int], list[str]]:
+    """Ids and e-mail addresses of new users; the server may have those of earlier runs."""
+    mails = [f"qa-{uuid4().hex[:12]}@example.org" for _ in range(count)]
+    return [sdk.users.create(username=mail[:15], email=mail).id for mail in mails], mails
 
 
 def columns(sdk: Any, project_id: int, name: str) -> list[Any]:
@@ -44,7 +46,7 @@ def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
 ) -> None:
     sdk = label_studio.sdk()
     project = project_factory(CONFIG_XML, title="qa write-back")
-    first, second = annotators(sdk, 2)
+    (first, second), mails = annotators(sdk, 2)
     tasks = []
     for number, rows in enumerate((20, 4, 12), start=1):
         task = raw_task(
@@ -75,7 +77,7 @@ def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
     assert stored["002.png"].meta["own"] == 2
     assert stored["002.png"].meta["segstudio"]["agreement"]["classes"] == {"car": 0.2}
     written = json.dumps([task.meta for task in stored.values()])
-    assert "qa-0@example.org" not in written
+    assert mails[0] not in written
 
     views = client.get_json("/api/dm/views/", project=project.id)
     tab = [view for view in views if view["data"]["title"] == TAB_TITLE]
@@ -116,12 +118,83 @@ def test_result_stands_on_the_tasks_and_the_tab_lists_the_worst_first(
     assert "0 tasks cleared" in run("--undo").output
 
 
+def test_the_consensus_becomes_predictions_only_when_asked_and_is_taken_back(
+    label_studio: RunningLabelStudio, project_factory: Callable[..., Any], tmp_path: Path
+) -> None:
+    sdk = label_studio.sdk()
+    project = project_factory(CONFIG_XML, title="qa consensus")
+    people, _ = annotators(sdk, 3)
+    tasks = []
+    for number, rows in enumerate(((20, 18, 4), (10, 10, 10), (20,)), start=1):
+        drawn = [
+            {"completed_by": who, "ground_truth": False,
+             "result": annotation(who, who, [("car", upper(count))])["result"]}
+            for who, count in zip(people, rows, strict=False)
+        ]  # fmt: skip
+        tasks.append({"data": {"image": f"{number:03}.png"}, "annotations": drawn})
+    sdk.projects.import_tasks(id=project.id, request=tasks)
+    ids = [one.id for one in sorted(sdk.tasks.list(project=project.id), key=lambda one: one.id)]
+    client = connect(label_studio.url, label_studio.api_key)
+    body = {"task": ids[0], "model_version": "somebody's", "result": []}
+    client.request("POST", "/api/predictions/", json=body)
+
+    def run(*options: str, checks: str = "consensus") -> str:
+        return CliRunner().invoke(
+            qa,
+            [checks, f"project:{project.id}", "--out", str(tmp_path), "--workers", "1",
+             "--url", label_studio.url, "--api-key", label_studio.api_key, *options],
+            catch_exceptions=False,
+        ).output  # fmt: skip
+
+    def versions() -> list[list[str]]:
+        return [
+            [one["model_version"] for one in client.get_json("/api/predictions/", task=task)]
+            for task in ids
+        ]
+
+    before = [["somebody's"], [], []]
+    run("--write-back")  # nobody asked for predictions
+    assert versions() == before
+    asked = ("--write-back", "--option", "tasks=predictions")
+    assert "2 predictions would be written" in run(*asked, "--dry-run")
+    assert versions() == before
+    assert "2 predictions written, 0 already there" in run(*asked)
+    assert versions() == [["somebody's", "consensus-quorum"], ["consensus-quorum"], []]
+    stored = client.get_json("/api/predictions/", task=ids[0])[1]
+    assert mask_of(stored["result"][0]).tolist() == upper(18).astype(bool).tolist()
+    assert "0 predictions written, 2 already there" in run(*asked)
+
+    # One redraws: the prediction follows. Two skip: nothing is agreed on, and it goes.
+    listed = [client.get_json(f"/api/tasks/{one}/")["annotations"] for one in ids]
+    third = max(listed[0], key=lambda one: one["id"])
+    redrawn = annotation(1, 1, [("car", upper(20))])["result"]
+    client.request("PATCH", f"/api/annotations/{third['id']}/", json={"result": redrawn})
+    for one in listed[1][:2]:
+        client.request("PATCH", f"/api/annotations/{one['id']}/", json={"was_cancelled": True})
+    assert "1 predictions written, 0 already there, 1 removed" in run(*asked)
+    assert versions() == [["somebody's", "consensus-quorum"], [], []]
+    stored = client.get_json("/api/predictions/", task=ids[0])[1]
+    assert mask_of(stored["result"][0]).all()
+
+    assert "1 predictions “consensus-quorum” would be removed" in run("--undo", "--dry-run")
+    undone = run("--undo", checks="agreement,consensus")
+    assert "no tab" in undone and "1 predictions “consensus-quorum” removed" in undone
+    assert versions() == before
+    assert [len(client.get_json(f"/api/tasks/{one}/")["annotations"]) for one in ids] == [3, 3, 1]
+
+
+def mask_of(item: dict[str, Any]) -> np.ndarray:
+    return brush_rle.decode(
+        item["value"]["rle"], item["original_height"], item["original_width"]
+    ).to_dense()
+
+
 def test_names_come_from_the_server_when_asked_for(
     label_studio: RunningLabelStudio, project_factory: Callable[..., Any], tmp_path: Path
 ) -> None:
     sdk = label_studio.sdk()
     project = project_factory(CONFIG_XML, title="qa names")
-    people = [sdk.users.create(username=f"n{k}", email=f"name-{k}@example.org").id for k in "ab"]
+    people, mails = annotators(sdk, 2)
     task = {
         "data": {"image": "a.png"},
         "annotations": [
@@ -136,4 +209,4 @@ def test_names_come_from_the_server_when_asked_for(
     for options, shown in (([], False), (["--names"], True)):
         result = CliRunner().invoke(qa, arguments + options, catch_exceptions=False)
         assert result.exit_code == 0
-        assert ("name-a@example.org" in (tmp_path / "qa.html").read_text()) is shown
+        assert (mails[0] in (tmp_path / "qa.html").read_text()) is shown
