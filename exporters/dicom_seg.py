@@ -296,15 +296,17 @@ def _make_repeatable(dataset: Dataset, dimensions_uid: str) -> None:
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in dataset:
             delattr(dataset, keyword)
+    for item in dataset.get("ContributingEquipmentSequence") or ():
+        if "ContributionDateTime" in item:
+            del item.ContributionDateTime
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions_uid
 
 
 def _put_references(dataset: Dataset, annotated: AnnotatedVolume) -> None:
     """Name the real source images where the slices' stand-ins are named."""
-    by_stand_in = {
-        stand_in_uid(at): one.dicom for at, one in enumerate(annotated.slices)
-    }  # fmt: skip
+    by_stand_in = {stand_in_uid(at): one.dicom for at, one in enumerate(annotated.slices)}
+    done: set[int] = set()
     for series in dataset.ReferencedSeriesSequence:
         series.ReferencedInstanceSequence = _references(
             series.ReferencedInstanceSequence, by_stand_in
@@ -313,7 +315,11 @@ def _put_references(dataset: Dataset, annotated: AnnotatedVolume) -> None:
     for frame in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in frame.DerivationImageSequence:
             for item in derivation.SourceImageSequence:
-                one = by_stand_in[item.ReferencedSOPInstanceUID]
+                # highdicom lets the frames of a slice share one item.
+                one = by_stand_in.get(item.ReferencedSOPInstanceUID)
+                if one is None or id(item) in done:
+                    continue
+                done.add(id(item))
                 item.ReferencedSOPClassUID = one.sop_class_uid
                 item.ReferencedSOPInstanceUID = one.sop_instance_uid
                 if one.frame_number is not None:

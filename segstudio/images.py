@@ -191,6 +191,8 @@ def annotated_images(
         size = image_size(regions) or image_size(_all_regions_on(task, key))
         if size is None and len(references) == 1:
             size = _imported_size(task)
+        if size is None:
+            size = _checked_size(dicom.get("rows"), dicom.get("columns"))
         if size is None and reference and size_of is not None:
             try:
                 size = size_of(reference)
@@ -332,7 +334,10 @@ def _imported_size(task: Task) -> tuple[int, int] | None:
     noted = ours.get("import") if isinstance(ours, Mapping) else None
     if not isinstance(noted, Mapping):
         return None
-    height_px, width_px = noted.get("height_px"), noted.get("width_px")
+    return _checked_size(noted.get("height_px"), noted.get("width_px"))
+
+
+def _checked_size(height_px: object, width_px: object) -> tuple[int, int] | None:
     if not isinstance(height_px, int) or not isinstance(width_px, int):
         return None
     fits = height_px > 0 and width_px > 0 and height_px * width_px <= MAX_PIXELS
