@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporters.records import scene_of
+from exporters.records import classified_regions, scene_of
 from segstudio.images import AnnotatedImage
 from segstudio.masks import Mask, union_all
 from segstudio.plugins import ExportContext
-from segstudio.region_classes import ClassedRegion, classify_regions
+from segstudio.region_classes import ClassedRegion
 from segstudio.taxonomy import SegmentClass
 
 INSTANCE_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -58,7 +58,7 @@ def instances_of(
 
 def _whole(image: AnnotatedImage, context: ExportContext) -> list[Instance]:
     size = image.height_px, image.width_px
-    regions = classify_regions(image.regions, context.taxonomy, *size).regions
+    regions = classified_regions(image, context).regions
     groups: dict[int, list[ClassedRegion]] = {}
     for at, one in enumerate(regions):
         if one.segment_class is not None and not one.is_void and not one.mask.is_empty:

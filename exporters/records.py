@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from exporters.names import image_ending
 from segstudio.images import AnnotatedImage
 from segstudio.plugins import ExportContext
-from segstudio.scene import OVERLAP_POLICIES, OverlapPolicy, Scene, build_scene
+from segstudio.region_classes import ClassedRegions, classify_regions
+from segstudio.scene import OVERLAP_POLICIES, OverlapPolicy, Scene, scene_of_classified
 
 _MAX_REFERENCE_CHARS = 2000
 
-_last: list[tuple[AnnotatedImage, ExportContext, Scene]] = []
+_Asked = TypeVar("_Asked")
 
 
 def scene_of(image: AnnotatedImage, context: ExportContext) -> Scene:
@@ -20,10 +21,41 @@ def scene_of(image: AnnotatedImage, context: ExportContext) -> Scene:
 
     The latest one is kept: the runner asks for it as well, to count what the card says.
     """
-    if _last and _last[0][0] is image and _last[0][1] is context:
-        return _last[0][2]
-    scene = build_scene(
-        image.regions,
+    return _latest(_scenes, image, context, _build)
+
+
+def classified_regions(image: AnnotatedImage, context: ExportContext) -> ClassedRegions:
+    """Return the regions of an image with their classes and pixels, as its scene has them.
+
+    The latest ones are kept, so that a mask is decoded once.
+    """
+    return _latest(_classified, image, context, _classify)
+
+
+_scenes: list[tuple[AnnotatedImage, ExportContext, Scene]] = []
+_classified: list[tuple[AnnotatedImage, ExportContext, ClassedRegions]] = []
+
+
+def _latest(
+    kept: list[tuple[AnnotatedImage, ExportContext, _Asked]],
+    image: AnnotatedImage,
+    context: ExportContext,
+    make: Callable[[AnnotatedImage, ExportContext], _Asked],
+) -> _Asked:
+    if kept and kept[0][0] is image and kept[0][1] is context:
+        return kept[0][2]
+    made = make(image, context)
+    kept[:] = [(image, context, made)]
+    return made
+
+
+def _classify(image: AnnotatedImage, context: ExportContext) -> ClassedRegions:
+    return classify_regions(image.regions, context.taxonomy, image.height_px, image.width_px)
+
+
+def _build(image: AnnotatedImage, context: ExportContext) -> Scene:
+    return scene_of_classified(
+        classified_regions(image, context),
         context.taxonomy,
         image.height_px,
         image.width_px,
@@ -31,8 +63,6 @@ def scene_of(image: AnnotatedImage, context: ExportContext) -> Scene:
         task_id=image.task_id,
         annotation_id=image.annotation_id,
     )
-    _last[:] = [(image, context, scene)]
-    return scene
 
 
 def known_ids(scene: Scene, image: AnnotatedImage, key: str) -> list[Any]:

@@ -10,10 +10,12 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
 from segstudio.errors import SourceError, UsageError
+from segstudio.json_items import ArrayItems, ObjectDecoder
 from segstudio.label_config import LabelConfig, parse_label_config
 from segstudio.label_config_inference import infer_label_config
 from segstudio.source import TaskFilter, parse_and_filter
@@ -238,7 +240,7 @@ def _read_values(stream: IO[bytes], progress: _Progress) -> Iterator[Any]:
     reader = _BoundedReader(stream, progress)
     try:
         if start == b"[":
-            yield from ijson.items(reader, "item", use_float=True, buf_size=_CHUNK_BYTES)
+            yield from _read_array(reader)
             return
         for value in ijson.items(reader, "", use_float=True, multiple_values=True):
             inner = value.get("tasks") if isinstance(value, dict) and "data" not in value else None
@@ -254,8 +256,47 @@ def _read_values(stream: IO[bytes], progress: _Progress) -> Iterator[Any]:
         ) from error
 
 
+def _read_array(reader: _BoundedReader) -> Iterator[Any]:
+    """Yield the items of an array whose bracket is the next thing to read."""
+    import ijson
+
+    head = reader.read()
+    bracket = head.index(b"[") + 1
+    replay = _Replay(head[bracket:], reader)
+    objects = ArrayItems(replay.read)
+    decode = ObjectDecoder()
+    for text in objects:
+        try:
+            value = decode(text)
+        except ValueError:
+            break
+        yield value
+    # Its end, or what the fast way cannot read: after an item, if there was one, as it was.
+    replay.unread((b"[0" if objects.count else b"[") + objects.rest)
+    items = ijson.items(replay, "item", use_float=True, buf_size=_CHUNK_BYTES)
+    yield from islice(items, int(objects.count > 0), None)
+
+
+class _Replay:
+    """A reader with something put in front of it."""
+
+    def __init__(self, first: bytes, reader: _BoundedReader) -> None:
+        self._first = first
+        self._reader = reader
+
+    def unread(self, first: bytes) -> None:
+        self._first = first
+
+    def read(self, size: int = -1) -> bytes:
+        if size == 0 or not self._first:
+            return self._reader.read(size)
+        chunk, self._first = self._first, b""
+        return chunk
+
+
 def _read_lines(stream: IO[bytes], progress: _Progress) -> Iterator[Any]:
     number = 0
+    decode = ObjectDecoder()
     while line := stream.readline(MAX_TASK_BYTES + 1):
         number += 1
         if len(line) > MAX_TASK_BYTES:
@@ -265,13 +306,21 @@ def _read_lines(stream: IO[bytes], progress: _Progress) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SourceError(
-                f"{progress.name} is not valid JSON in line {number} ({error.msg} at column "
-                f"{error.colno}), {progress.place()}. It may be cut off; export it again."
-            ) from error
+            value = decode(line)
+        except ValueError:
+            value = _read_line(line, number, progress)
         yield value
+
+
+def _read_line(line: bytes, number: int, progress: _Progress) -> Any:
+    """Decode what orjson cannot, or say where it is damaged."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SourceError(
+            f"{progress.name} is not valid JSON in line {number} ({error.msg} at column "
+            f"{error.colno}), {progress.place()}. It may be cut off; export it again."
+        ) from error
 
 
 def _first_byte(stream: IO[bytes]) -> bytes:

@@ -156,7 +156,7 @@ class Mask:
     @property
     def area_px(self) -> int:
         """How many pixels are on."""
-        return int((self.runs[:, 1] - self.runs[:, 0]).sum())
+        return kernels.area(self.runs)
 
     @property
     def is_empty(self) -> bool:
@@ -168,14 +168,7 @@ class Mask:
         """The smallest box (x, y, width, height) in pixels; (0, 0, 0, 0) when empty."""
         if self.is_empty:
             return 0, 0, 0, 0
-        starts, lasts = self.runs[:, 0], self.runs[:, 1] - 1
-        top, bottom = int(starts[0]) // self.width_px, int(lasts[-1]) // self.width_px
-        if (starts // self.width_px != lasts // self.width_px).any():
-            segments = kernels.split_rows(self.runs, self.width_px)
-            starts, lasts = segments[:, 0], segments[:, 1] - 1
-        left = int((starts % self.width_px).min())
-        right = int((lasts % self.width_px).max())
-        return left, top, right - left + 1, bottom - top + 1
+        return kernels.box(self.runs, self.width_px)
 
     def to_dense(self) -> NDArray[np.bool_]:
         """The boolean (height, width) array."""
@@ -383,12 +376,12 @@ def union_all(masks: Iterable[Mask], height_px: int, width_px: int) -> Mask:
         MaskError: when a mask has another size.
     """
     result = Mask.empty(height_px, width_px)
-    parts: list[NDArray[np.int64]] = []
+    parts: list[Mask] = []
     for mask in masks:
         _check_same_size(result, mask)
         if not mask.is_empty:
-            parts.append(mask.runs)
-    if not parts:
-        return result
-    runs = np.concatenate(parts)
+            parts.append(mask)
+    if len(parts) < 2:
+        return parts[0] if parts else result
+    runs = np.concatenate([mask.runs for mask in parts])
     return Mask(height_px, width_px, kernels.normalize(runs[:, 0].copy(), runs[:, 1].copy()))

@@ -46,7 +46,11 @@ def _items_of(region: Region, config: LabelConfig) -> list[dict[str, Any]]:
             f"Region {region.id!r} is a {region.kind} of the control {region.from_name!r}, which"
             " the labelling interface does not have."
         )
-    geometry = {key: value for key, value in region.value.items() if not key.endswith("labels")}
+    geometry = {
+        key: list(value) if isinstance(value, bytes) else value
+        for key, value in region.value.items()
+        if not key.endswith("labels")
+    }
     answers, note = _answers(region, config)
     head = _head(region)
     extras: dict[str, Any] = {"origin": region.origin}

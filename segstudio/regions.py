@@ -56,8 +56,8 @@ class Problem:
 class Region:
     """One region as an annotator drew it; `segstudio.shapes.region_mask` gives its pixels.
 
-    `value` is Label Studio's own geometry: percent 0..100 of the original image, or a stream or
-    image of its pixels. `attributes` holds the region's own answers by control name, and the text
+    `value` is Label Studio's own geometry: percent 0..100 of the original image, or a stream (a
+    list of bytes, or `bytes`) or image of its pixels. `attributes` holds the region's own answers by control name, and the text
     of its `meta` under "note" ("meta.note" where a control has that name). Geometry always refers
     to the image as it is; `image_rotation_deg` only says how the editor showed it. `source` is the
     `segstudio` part of its `meta`: the ids it had in the data set that it was imported from.
@@ -203,7 +203,8 @@ def _whole(item: Mapping[str, Any], key: str, default: int | None = None) -> int
 def _check_value(kind: RegionKind, value: Mapping[str, Any]) -> None:
     """Refuse geometry that no mask can come from; streams and images are read later."""
     if kind == "brush":
-        if not isinstance(value.get("rle"), list) and not isinstance(value.get("maskDataURL"), str):
+        is_stream = isinstance(value.get("rle"), list | bytes)
+        if not is_stream and not isinstance(value.get("maskDataURL"), str):
             raise DamagedRegionError("it is a brush without an 'rle' list.")
     elif kind == "bitmask":
         if not isinstance(value.get("imageDataURL"), str):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Runs",
+    "area",
+    "box",
     "brush_decode",
     "brush_encode",
     "coco_counts",
@@ -61,6 +63,20 @@ def __getattr__(name: str) -> Any:
     function = getattr(run_kernels, name)
     globals()[name] = function
     return function
+
+
+def area(runs: Runs) -> int:
+    """How many pixels there are."""
+    from segstudio import mask_kernels
+
+    return mask_kernels.area(runs)
+
+
+def box(runs: Runs, width: int) -> tuple[int, int, int, int]:
+    """The smallest (x, y, width, height) around the pixels, of which there is at least one."""
+    from segstudio import mask_kernels
+
+    return mask_kernels.box(runs, width)
 
 
 def from_dense(flat: NDArray[np.bool_]) -> Runs:

@@ -32,6 +32,19 @@ def to_dense(runs: Runs, pixels: int) -> NDArray[np.bool_]:
     return np.cumsum(steps[:-1], dtype=np.int8).astype(np.bool_)
 
 
+def area(runs: Runs) -> int:
+    """How many pixels there are."""
+    return sum(stop - start for start, stop in runs.tolist())
+
+
+def box(runs: Runs, width: int) -> tuple[int, int, int, int]:
+    """The smallest (x, y, width, height) around the pixels, of which there is at least one."""
+    height = -(-int(runs[-1, 1]) // width)
+    rows, columns = np.nonzero(to_dense(runs, height * width).reshape(height, width))
+    left, top = int(columns.min()), int(rows.min())
+    return left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1
+
+
 def normalize(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Runs:
     """The union of arbitrary [start, stop) intervals, in any order, as proper runs."""
     keep = stops > starts

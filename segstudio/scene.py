@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from segstudio.masks import Mask, intersection_area, union_all
-from segstudio.region_classes import ClassedRegion, classify_regions
+from segstudio.region_classes import ClassedRegion, ClassedRegions, classify_regions
 from segstudio.stacking import paint_runs, stack_runs
 from segstudio.tasks import Problem, Region
 from segstudio.taxonomy import SegmentClass, Taxonomy
@@ -144,12 +144,30 @@ def build_scene(
         OverlapError: the policy is ``error`` and two segments overlap.
         ValueError: an unknown policy, or a priority that is no class.
     """
+    found = classify_regions(regions, taxonomy, height_px, width_px)
+    return scene_of_classified(
+        found, taxonomy, height_px, width_px, policy, priorities=priorities, task_id=task_id,
+        annotation_id=annotation_id,
+    )  # fmt: skip
+
+
+def scene_of_classified(
+    found: ClassedRegions,
+    taxonomy: Taxonomy,
+    height_px: int,
+    width_px: int,
+    policy: OverlapPolicy = "draw-order",
+    *,
+    priorities: Sequence[str] | None = None,
+    task_id: int | None = None,
+    annotation_id: int | None = None,
+) -> Scene:
+    """Build the scene of regions that have their classes and masks already; as `build_scene`."""
     if policy not in OVERLAP_POLICIES:
         raise ValueError(
             f'There is no overlap policy "{policy}"; choose {", ".join(OVERLAP_POLICIES)}.'
         )
     ranks = _class_ranks(taxonomy, priorities)
-    found = classify_regions(regions, taxonomy, height_px, width_px)
     layers = found.regions
     order = sorted(range(len(layers)), key=lambda at: (*_rank(layers[at], policy, ranks), at))
     shown: dict[int, Mask] = {}
@@ -163,7 +181,7 @@ def build_scene(
         visible = union_all([shown[at] for at in members], height_px, width_px)
         drawn = union_all([layers[at].mask for at in members], height_px, width_px)
         losses["overlapped_px"] += drawn.area_px - visible.area_px
-        losses["hidden_regions"] += sum(_is_hidden(layers[at].mask, visible) for at in members)
+        losses["hidden_regions"] += _hidden([layers[at].mask for at in members], visible)
         if policy == "error" and drawn != visible:
             raise _overlap_error(layers, members, drawn - visible)
         segment_class = layers[members[0]].segment_class
@@ -257,8 +275,11 @@ def _group(layers: Sequence[ClassedRegion]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _is_hidden(drawn: Mask, visible: Mask) -> bool:
-    return not drawn.is_empty and intersection_area(drawn, visible) == 0
+def _hidden(drawn: Sequence[Mask], visible: Mask) -> int:
+    """Return of how many of a segment's masks nothing is left to see."""
+    if len(drawn) == 1:
+        return int(visible.is_empty and not drawn[0].is_empty)
+    return sum(not one.is_empty and intersection_area(one, visible) == 0 for one in drawn)
 
 
 def _segment(

@@ -43,6 +43,14 @@ def test_dense_images_become_runs_and_come_back(image: Dense) -> None:
     np.testing.assert_array_equal(runs.to_dense(of(image), flat.size), flat)
 
 
+@settings(deadline=None)
+@given(images())
+def test_area_and_box_are_those_of_the_pixels(image: Dense) -> None:
+    assert_same("area", of(image))
+    if image.any():
+        assert_same("box", of(image), image.shape[1])
+
+
 @pytest.mark.parametrize("offset", range(8))
 def test_an_image_may_start_at_any_address(offset: int) -> None:
     flat = (np.random.default_rng(offset).random(1000) < 0.3)[offset:]

@@ -1,0 +1,107 @@
+"""Arrays of objects cut into items: the same values as a parser's, wherever chunks end."""
+
+import io
+import json
+
+import pytest
+
+from segstudio.json_items import ArrayItems, ObjectDecoder
+from segstudio.json_kernels import bytes_of_list
+
+TEXTS = {
+    "plain": '{"id": 1}, {"id": 2} ,\n{"id": 3}]',
+    "braces and quotes in texts": r'{"a": "}{\"", "b\\": "\\"},{"c": {"d": ["{", {}]}}]',
+    "empty": " ]",
+}
+
+
+def handed_out(text, chunk_bytes):
+    file = io.BytesIO(text.encode())
+    items = ArrayItems(lambda: file.read(chunk_bytes))
+    return [json.loads(one) for one in items], items
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 7, 1000])
+def test_items_are_the_same_wherever_chunks_end(name, chunk_bytes):
+    found, items = handed_out(TEXTS[name], chunk_bytes)
+    assert found == json.loads("[" + TEXTS[name])
+    assert (items.count, items.rest.strip()) == (len(found), b"]")
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "rest"),
+    [
+        ('{"a": 1}, 2, {"b": 3}]', 1, ', 2, {"b": 3}]'),
+        ('{"a": 1} {"b": 3}]', 1, ' {"b": 3}]'),
+        (', {"a": 1}]', 0, ', {"a": 1}]'),
+        ('{"a": 1}}, {"b": 3}]', 1, '}, {"b": 3}]'),
+        ('{"a": 1}, {"b": ', 1, ', {"b": '),
+        ('[{"a": 1}]]', 0, '[{"a": 1}]]'),
+    ],
+)
+@pytest.mark.parametrize("chunk_bytes", [1, 5, 1000])
+def test_what_is_no_array_of_objects_is_left_with_what_follows(text, count, rest, chunk_bytes):
+    file = io.BytesIO(text.encode())
+    items = ArrayItems(lambda: file.read(chunk_bytes))
+    for one in items:
+        try:
+            json.loads(one)
+        except ValueError:
+            break
+    assert items.count == count
+    assert (items.rest + file.read()).decode() == rest
+
+
+def test_an_item_belongs_to_the_rest_until_the_next_is_asked_for():
+    items = ArrayItems(io.BytesIO(b'{"a": 1}, {"b"; 2}, {"c": 3}]').read)
+    walk = iter(items)
+    next(walk)
+    assert next(walk) == b'{"b"; 2}'
+    assert (items.count, items.rest) == (1, b', {"b"; 2}, {"c": 3}]')
+
+
+def test_streams_come_as_bytes_wherever_they_lie():
+    raw = {
+        "annotations": [
+            {"prediction": {"result": [{"value": {"format": "rle", "rle": [0, 255]}}]}}
+        ],
+        "rle": [],
+        "text": 'it says "rle": [1, 2]',
+        "rle ": [3],
+    }
+    found = ObjectDecoder()(json.dumps(raw, indent=1).encode())
+    assert found["annotations"][0]["prediction"]["result"][0]["value"]["rle"] == b"\0\xff"
+    assert (found["rle"], found["text"], found["rle "]) == (b"", raw["text"], [3])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"rle": [1, 256]}', '{"rle": [-1]}', '{"rle": [[1], 2]}', '{"rle": 5}', '{"rle": ["a"]}',
+     '{"rle": [1.5]}', '{"a\\"rle": [1]}', '{"rle": [1], "rle": [2, 999]}'],
+)  # fmt: skip
+def test_what_is_no_stream_stays_as_it_is(text):
+    assert ObjectDecoder()(text.encode()) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0, 17,255", [0, 17, 255]), (" 1\n,\t2 ", [1, 2]), ("", []), ("  ", []),
+        ("256", None), ("1,,2", None), ("1,", None), (",1", None), ("01", None), ("1 2", None),
+        ("-1", None), ("true", None), ("1.0", None), ("1000", None),
+    ],
+)  # fmt: skip
+def test_the_compiled_reader_takes_lists_of_bytes_only(text, expected):
+    import numpy as np
+
+    found, is_valid = bytes_of_list(np.frombuffer(text.encode(), np.uint8))
+    assert (found.tolist() if is_valid else None) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ['{"rle": [1, ]}', '{"rle": [01]}', '{"rle": [1 2]}', '{"rle": [1']
+)
+def test_damage_in_a_stream_is_an_error(text):
+    with pytest.raises(ValueError, match=r"."):
+        ObjectDecoder()(text.encode())
