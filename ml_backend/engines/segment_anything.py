@@ -28,6 +28,7 @@ from ml_backend.engines import Embedding, EngineError, MaskProposal, Prompt
 from ml_backend.engines.blocked_encoder import BlockedEncoder, bfloat16_pays, fits
 from ml_backend.engines.point_batches import PointBatch, decode_points
 from ml_backend.engines.tiny_sam import TinySamConfig, build_tiny_sam
+from ml_backend.logit_masks import logits_of
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -110,6 +111,16 @@ class SegmentAnythingEngine:
             logits = self._to_image(chosen, size)[0, 0]
             mask = (logits > self._sam.mask_threshold).cpu().numpy()
             return MaskProposal(mask, float(ious[best]), chosen[0].float().cpu().numpy())
+
+    def mask_logits(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return a mask of an image as the `mask_input` of a prompt."""
+        side = self._sam.prompt_encoder.mask_input_size[0]
+        full_side = self._sam.image_encoder.img_size
+        height_px, width_px = mask.shape
+        rows, columns = self._transform.get_preprocess_shape(height_px, width_px, full_side)
+        return logits_of(
+            mask, side, round(rows * side / full_side), round(columns * side / full_side)
+        )
 
     def predict_points(self, embedding: Embedding, points_px: NDArray[np.float64]) -> PointBatch:
         """Propose SAM's three masks at each of many single clicks, (n, 2) pixel coordinates."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from ml_backend.engines import Embedding, EngineError, MaskProposal, Prompt
+from ml_backend.logit_masks import logits_of
 
 __all__ = ["TransformersEngine", "load_folder"]
 
@@ -98,6 +99,23 @@ class TransformersEngine:
             return MaskProposal(
                 (logits > 0).cpu().numpy(), float(ious[best]), low_res.float().cpu().numpy()
             )
+
+    def mask_logits(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return a mask of an image as the `mask_input` of a prompt."""
+        config = self._model.config
+        side = (
+            4 * config.prompt_encoder_config.image_size // config.prompt_encoder_config.patch_size
+        )
+        height_px, width_px = mask.shape
+        rows, columns = self._resized((height_px, width_px))
+        if self._is_sam1:
+            full = self._images.pad_size
+            full_rows, full_columns = int(full["height"]), int(full["width"])
+        else:
+            full_rows, full_columns = rows, columns
+        return logits_of(
+            mask, side, round(rows * side / full_rows), round(columns * side / full_columns)
+        )
 
     def _prompt_tensors(self, prompt: Prompt, size: tuple[int, int]) -> dict[str, torch.Tensor]:
         """The prompt in the model's pixels, with the dimensions of batch and object in front."""
