@@ -78,7 +78,8 @@ class QaCommand(click.Command):
 @click.option("--names", is_flag=True, help="Name people in the report instead of letters.")
 @click.option(
     "--images", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
-    help="Folder with the photos of an export file, for the pictures; may be repeated.",
+    help="Folder with the photos of an export file, for pictures and optical flow; may be "
+    "repeated.",
 )  # fmt: skip
 @click.option(
     "--pictures", type=click.IntRange(0, 50), default=6, show_default=True,
@@ -139,6 +140,7 @@ def qa(
     """
     from qa_plugins.gates import load_gates
     from qa_plugins.runner import run_checks
+    from segstudio.photos import PhotoSource
 
     wanted = [name.strip() for name in checks.split(",") if name.strip()]
     if not wanted:
@@ -172,11 +174,12 @@ def qa(
         settings["resample_by"] = resample_by
     if rater:
         settings["rater"] = rater
+    client = source.connect() if opened.project_ids else None
     run = run_checks(
         wanted, opened, taxonomy, gates=gate_set, options=settings, workers=workers,
         cluster=cluster, pictures=pictures, crops=crops, feedback=feedback, out_dir=out_dir,
+        photos=PhotoSource(images, client),
     )  # fmt: skip
-    client = source.connect() if opened.project_ids else None
     report = ReportOptions(
         out_dir, names, images, pictures, crops, history, source.batch or "", feedback
     )

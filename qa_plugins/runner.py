@@ -20,6 +20,7 @@ from qa_plugins.rework_rule import rework_rule
 from qa_plugins.subsets import SUBSETS_OPTION
 from qa_plugins.worst import Kept, TasksByKey, WorstTasks
 from segstudio.compute import Result, describe_failure, map_tasks
+from segstudio.photos import PhotoSource
 from segstudio.plugins import Check, CheckContext, find_check
 from segstudio.report_sections import NameOf, ReportsSection, Section
 from segstudio.source import Source, describe_selection
@@ -76,6 +77,7 @@ def run_checks(
     crops: int = 0,
     feedback: bool = False,
     out_dir: Path | None = None,
+    photos: PhotoSource | None = None,
     label: str = "Checking",
 ) -> QaRun:
     """Measure every task with every check, summarize, judge the gates.
@@ -92,6 +94,7 @@ def run_checks(
         crops: how many disputed places a class will be shown; 0 keeps no task for them.
         feedback: keep each annotator's tasks of the lowest agreement.
         out_dir: where checks may put files of their own.
+        photos: where checks that look at photos get them.
         label: of the progress shown; "" shows none.
 
     Raises:
@@ -104,6 +107,7 @@ def run_checks(
         source.label_config,
         {**(options or {}), SUBSETS_OPTION: json.dumps(gates.subsets)},
         out_dir,
+        photos or PhotoSource(),
     )
     kept = Kept(
         WorstTasks(pictures),

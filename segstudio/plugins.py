@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from segstudio.errors import SegstudioError, UsageError
+from segstudio.photos import PhotoSource
 
 if TYPE_CHECKING:
     from segstudio.images import AnnotatedImage
@@ -41,13 +42,14 @@ class CheckContext:
     """What a check may know beside the task: picklable, the same in every worker.
 
     `out_dir` is where a check may put files, in a folder of its own name; None where nothing is to
-    be written.
+    be written. `photos.load(reference, task_id)` opens a task's photo where it can be had.
     """
 
     taxonomy: Taxonomy
     label_config: LabelConfig
     options: Mapping[str, str] = field(default_factory=dict)
     out_dir: Path | None = None
+    photos: PhotoSource = field(default_factory=PhotoSource)
 
 
 @runtime_checkable

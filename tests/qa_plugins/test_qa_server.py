@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from qa_plugins.command import qa
 from qa_plugins.write_back import TAB_TITLE
@@ -181,6 +183,37 @@ def test_the_consensus_becomes_predictions_only_when_asked_and_is_taken_back(
     assert "no tab" in undone and "1 predictions “consensus-quorum” removed" in undone
     assert versions() == before
     assert [len(client.get_json(f"/api/tasks/{one}/")["annotations"]) for one in ids] == [3, 3, 1]
+
+
+def test_optical_flow_has_the_photos_of_the_server(
+    label_studio: RunningLabelStudio, project_factory: Callable[..., Any], tmp_path: Path
+) -> None:
+    sdk = label_studio.sdk()
+    project = project_factory(CONFIG_XML, title="qa photos")
+    (person,), _ = annotators(sdk, 1)
+    client = connect(label_studio.url, label_studio.api_key)
+    noise = np.random.default_rng(1).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(noise).save(content, "PNG")
+    url = f"{label_studio.url}/api/projects/{project.id}/import"
+    for number in range(3):
+        files = {"file": (f"{number}.png", content.getvalue(), "image/png")}
+        client.http.post(url, files=files).raise_for_status()
+    drawn = annotation(1, person, [("car", np.pad(np.ones((8, 8)), 12))])["result"]
+    for number, task in enumerate(sorted(sdk.tasks.list(project=project.id), key=lambda t: t.id)):
+        data = {**task.data, "video": "v", "frame": number}
+        client.request("PATCH", f"/api/tasks/{task.id}/", json={"data": data})
+        body = {"result": drawn, "completed_by": person}
+        client.request("POST", f"/api/tasks/{task.id}/annotations/", json=body)
+    done = CliRunner().invoke(
+        qa,
+        ["temporal", f"project:{project.id}", "--out", str(tmp_path), "--workers", "2",
+         "--url", label_studio.url, "--api-key", label_studio.api_key],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "qa.json").read_text())["checks"]["temporal"]
+    assert found["warped"] == {"flow": 2, "motion": 0, "none": 0} and not found["photos_missing"]
 
 
 def mask_of(item: dict[str, Any]) -> np.ndarray:

@@ -2,6 +2,8 @@ import base64
 import gzip
 import io
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 from qa_plugins.temporal import TemporalCheck
 from qa_plugins.video_consistency import VideoConsistency
 from segstudio.errors import UsageError
+from segstudio.photos import PhotoSource
 from segstudio.tasks import parse_task
 from tests.qa_plugins.qa_tasks import annotation, context, raw_task
 
@@ -98,12 +101,16 @@ def test_a_known_drift_is_recovered_where_nothing_moves() -> None:
 
 
 def photo(shift_px: int) -> str:
+    return "data:image/png;base64," + base64.b64encode(photo_bytes(shift_px)).decode()
+
+
+def photo_bytes(shift_px: int) -> bytes:
     noise = np.random.default_rng(3).integers(0, 255, (64, 140), dtype=np.uint8)
     smooth = cv2.GaussianBlur(noise, (0, 0), 2)
     smooth = cv2.normalize(smooth, smooth.copy(), 0, 255, cv2.NORM_MINMAX)
     content = io.BytesIO()
     Image.fromarray(smooth[:, 20 - shift_px : 116 - shift_px]).save(content, "PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return content.getvalue()
 
 
 @pytest.mark.parametrize(("scene_px", "drift_px"), [(0, 1.0), (1, None)])
@@ -118,6 +125,23 @@ def test_photos_tell_drift_from_motion(scene_px: int, drift_px: float | None) ->
         assert car["drift_px"] == [None, None] and car["iou"] > 0.93
     else:
         assert car["drift_px"][0] == pytest.approx(drift_px)
+
+
+def test_photos_come_from_the_folders_of_the_run_and_missing_ones_are_said(tmp_path: Path) -> None:
+    raws = video(drifting)
+    for raw in raws[:6]:
+        name = f"{raw['data']['frame']}.png"
+        raw["data"]["image"] = f"s3://bucket/{name}" if raw is raws[0] else name
+        (tmp_path / name).write_bytes(photo_bytes(0))
+    check = TemporalCheck()
+    given = replace(context({}), photos=PhotoSource((tmp_path,)))
+    measured = [check.measure(parse_task(raw), given) for raw in raws]
+    summary = check.summarize(measured, pickle.loads(pickle.dumps(given)))
+    assert summary["warped"] == {"flow": 4, "motion": 3, "none": 0}
+    assert summary["photos_missing"] == 3 and "is not below" in summary["photo_trouble"]
+    texts = [one.text for one in check.report(summary, str).findings]
+    assert any(text.startswith("The photos of 3 of 8 frames") for text in texts)
+    assert run(raws, photos=str(tmp_path))["warped"] == summary["warped"]
 
 
 def test_consistency_is_known_by_hand() -> None:
