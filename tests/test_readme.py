@@ -81,8 +81,15 @@ def test_the_readme_check_runs_when_its_package_is_installed(
     team_package: Path, fixtures_dir: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "qa"
-    done = run_segstudio(
-        team_package, "qa", "tiny-regions", *fixture_arguments(fixtures_dir), "--out", str(out)
-    )
+    arguments = ["qa", "tiny-regions", *fixture_arguments(fixtures_dir), "--out", str(out)]
+    done = run_segstudio(team_package, *arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "qa.json").read_text())["checks"]["tiny-regions"]["count"] == 0
+    assert "<h2>Tiny regions</h2>" not in (out / "qa.html").read_text(encoding="utf-8")
+
+    done = run_segstudio(team_package, *arguments, "--option", "min_px=100000")
+    assert done.returncode == 0, done.stderr
+    count = json.loads((out / "qa.json").read_text())["checks"]["tiny-regions"]["count"]
+    page = (out / "qa.html").read_text(encoding="utf-8")
+    assert count > 0 and "<h2>Tiny regions</h2>" in page
+    assert f"{count} regions are tiny." in page and "<b>Look at tiny regions.</b>" in page
