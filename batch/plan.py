@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,8 +107,9 @@ def make_plan(tasks: Sequence[PlanTask], goal: Goal) -> BatchPlan:
     cells = build_cells(tasks, least)
     states = measure(tasks, goal, cells)
     problem = Allocation(tasks, cells, states, goal)
-    counts = problem.solve(_link_floor(tasks, cells, goal))
-    asked = _draw(tasks, cells, counts, goal)
+    linking = _linking_tasks(tasks, goal)
+    counts = problem.solve(_floor(tasks, cells, linking))
+    asked = _draw(tasks, cells, counts, linking, goal)
     if goal.beyond_batch:
         asked += _thirds(tasks, cells, problem, counts, goal, {one.task_id for one in asked})
     halves = problem.half_widths(counts)
@@ -121,7 +122,7 @@ def make_plan(tasks: Sequence[PlanTask], goal: Goal) -> BatchPlan:
             planned_tasks=float(planned[row]),
             half_width=float(halves[row]),
             is_reached=bool(problem.is_reached[row]),
-            looks_first=bool(problem.needed[row] > 0),
+            looks_first=bool(problem.looks_first[row]),
         )
         for row, state in enumerate(states)
     )
@@ -141,15 +142,23 @@ def make_plan(tasks: Sequence[PlanTask], goal: Goal) -> BatchPlan:
 
 
 def _draw(
-    tasks: Sequence[PlanTask], cells: Sequence[Cell], counts: FloatArray, goal: Goal
+    tasks: Sequence[PlanTask],
+    cells: Sequence[Cell],
+    counts: FloatArray,
+    linking: Collection[int],
+    goal: Goal,
 ) -> list[PlannedTask]:
-    """Draw the tasks of each cell by lot; the lots depend on seed and task id alone."""
+    """Draw the tasks of each cell by lot, after those that link annotators.
+
+    The lots depend on seed and task id alone.
+    """
     usual = usual_cost_s(tasks)
     asked = []
     for cell, count in zip(cells, counts, strict=True):
         free = [tasks[index] for index in cell.members if not tasks[index].is_due]
         more = round(count) - (len(cell.members) - len(free))
-        for task in sorted(free, key=lambda one: _lot(one.id, goal.seed))[: max(0, more)]:
+        free.sort(key=lambda one: (one.id not in linking, _lot(one.id, goal.seed)))
+        for task in free[: max(0, more)]:
             asked.append(PlannedTask(task.id, task.project_id, 2, cost_s_of(task, usual)))
     return asked
 
@@ -174,7 +183,7 @@ def _thirds(
     within = sum(known) / len(known)
     wanted = np.zeros(len(cells))
     halves = problem.half_widths(counts)
-    for row in np.flatnonzero(~problem.is_satisfied(counts) & (problem.needed == 0)):
+    for row in np.flatnonzero(~problem.is_satisfied(counts) & ~problem.looks_first):
         part = min(1.0, within / max(float(problem.sd[row]) ** 2, 1e-12))
         excess = 1 - (goal.half_width / max(float(halves[row]), 1e-12)) ** 2
         wanted = np.maximum(wanted, np.where(problem.shares[row] > 0, 3 * excess / part, 0))
@@ -190,28 +199,31 @@ def _thirds(
     return found
 
 
-def _link_floor(tasks: Sequence[PlanTask], cells: Sequence[Cell], goal: Goal) -> FloatArray:
-    """Counts that give every annotator who shares too little some tasks to share."""
-    floor = np.zeros(len(cells))
+def _linking_tasks(tasks: Sequence[PlanTask], goal: Goal) -> set[int]:
+    """Tasks, by lot, of the annotators who share too few with others."""
     lacking = unlinked(tasks, goal.common_tasks)
-    of_person: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for column, cell in enumerate(cells):
-        free: dict[int, int] = defaultdict(int)
-        for index in cell.members:
-            task = tasks[index]
-            if task.annotators and not task.is_due:
-                free[task.annotators[0]] += 1
-        for person, count in free.items():
-            of_person[person].append((count, column))
-    due = [sum(tasks[index].is_due for index in cell.members) for cell in cells]
-    for person, missing in lacking.items():
-        for count, column in sorted(of_person[person], key=lambda one: (-one[0], one[1])):
-            taken = min(count, missing)
-            floor[column] = max(floor[column], due[column]) + taken
-            missing -= taken
-            if missing <= 0:
-                break
-    return floor
+    free: dict[int, list[int]] = defaultdict(list)
+    for task in tasks:
+        if task.annotators and task.annotators[0] in lacking and not task.is_due:
+            free[task.annotators[0]].append(task.id)
+    return {
+        task_id
+        for person, ids in free.items()
+        for task_id in sorted(ids, key=lambda one: _lot(one, goal.seed))[: lacking[person]]
+    }
+
+
+def _floor(
+    tasks: Sequence[PlanTask], cells: Sequence[Cell], linking: Collection[int]
+) -> FloatArray:
+    """Counts of the cells with what is due and what links annotators."""
+    return np.array(
+        [
+            sum(tasks[index].is_due or tasks[index].id in linking for index in cell.members)
+            for cell in cells
+        ],
+        dtype=np.float64,
+    )
 
 
 def _lot(task_id: int, seed: int) -> bytes:

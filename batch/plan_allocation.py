@@ -73,12 +73,12 @@ class Allocation:
         formula = self.half_widths(done)
         wider = enough & ~self.is_reached & (measured > formula) & (formula > 0)
         self.sd = np.where(wider, self.sd * measured / np.where(wider, formula, 1.0), self.sd)
-        # A class whose spread is not known is looked at first; annotators follow their classes.
+        # A class whose spread is not known is looked at first; annotators wait for their classes.
         is_class = np.array([one.kind == "class" for one in states], bool)
         unknown = ~enough & (not goal.at_once)
         learning = bool((unknown & is_class).any())
-        least = np.minimum(goal.first_tasks, self.totals)
-        self.needed = np.where(unknown & (is_class | learning), least, 0.0)
+        self.needed = np.where(unknown & is_class, np.minimum(goal.first_tasks, self.totals), 0.0)
+        self.looks_first = unknown & (is_class | learning)
 
     def tasks_in(self, counts: FloatArray) -> FloatArray:
         """Expected doubly annotated tasks of each domain."""
@@ -106,7 +106,7 @@ class Allocation:
         """Whether each domain has what it is to have."""
         enough = self.tasks_in(counts) >= self.needed - 1e-9
         narrow = self.half_widths(counts) <= self.goal.half_width
-        met: NDArray[np.bool_] = self.is_reached | np.where(self.needed > 0, enough, narrow)
+        met: NDArray[np.bool_] = self.is_reached | np.where(self.looks_first, enough, narrow)
         return met
 
     def solve(self, floor: FloatArray) -> FloatArray:
@@ -139,8 +139,8 @@ class Allocation:
 
     def _gains(self, counts: FloatArray, met: NDArray[np.bool_]) -> FloatArray:
         """What one more task of each cell closes of the open domains' gaps, added up."""
-        wide = ~met & (self.needed == 0)
-        few = ~met & (self.needed > 0)
+        wide = ~met & ~self.looks_first
+        few = ~met & self.looks_first
         target = (self.goal.half_width / student(self.tasks_in(counts), self.goal.confidence)) ** 2
         gap = np.maximum(self._variances(counts) - target, 1e-12)
         here = np.maximum(counts, 0.5)

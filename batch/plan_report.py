@@ -75,7 +75,9 @@ def _asked(plan: BatchPlan) -> list[str]:
     if thirds:
         what += f", {thirds} a third"
     lines = [f"Plan: {what}; about {plan.hours:.1f} hours{_cost_note(plan)}."]
-    looking = [str(one.now.name) for one in plan.domains if one.looks_first]
+    looking = [
+        str(one.now.name) for one in plan.domains if one.looks_first and one.now.kind == "class"
+    ]
     if looking:
         names = ", ".join(looking[:6]) + (" and others" if len(looking) > 6 else "")
         lines.append(
