@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from qa_plugins.agreement import draw_task
+from qa_plugins.clips import clip_place
 from qa_plugins.consensus_files import (
     FOLDER,
     PAGE_SIDE_PX,
@@ -85,6 +86,7 @@ class ConsensusCheck:
             raw,
             problem,
             subsets_of(task, context.options),
+            clip_place(task, context.options),
         )
 
     def summarize(

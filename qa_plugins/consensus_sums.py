@@ -64,6 +64,7 @@ class TaskConsensus:
     raw: Mapping[str, Any] | None = None
     not_written: str = ""
     subsets: tuple[int, ...] = ()
+    place: str = ""
 
 
 @dataclass(slots=True)
@@ -195,7 +196,7 @@ class ConsensusSums:
     people: dict[tuple[int, str], FloatArray] = field(default_factory=dict)
     others: AgainstOthers = field(default_factory=AgainstOthers)
     listed: list[dict[str, Any]] = field(default_factory=list)
-    disputed: list[tuple[float, int, ImageConsensus]] = field(default_factory=list)
+    disputed: list[tuple[float, int, str, ImageConsensus]] = field(default_factory=list)
     not_written: list[str] = field(default_factory=list)
     pairs_only: bool = True
 
@@ -220,9 +221,16 @@ class ConsensusSums:
                     self.people[person, one.name] = before + np.array([1, *row])
             if len(self.listed) < LISTED:
                 self.listed.append(_image_entry(measurement, image))
-            self.disputed.append((image.split, measurement.task_id, image))
-            self.disputed.sort(key=lambda entry: (-entry[0], entry[1], entry[2].stem))
-            del self.disputed[PICTURES:]
+            self._keep_disputed(measurement, image)
+
+    def _keep_disputed(self, measurement: TaskConsensus, image: ImageConsensus) -> None:
+        """Keep the images whose votes are split most, one of neighbouring frames."""
+        alone = measurement.place in ("", f"task={measurement.task_id}")
+        place = image.stem if alone else measurement.place
+        self.disputed.append((image.split, measurement.task_id, place, image))
+        self.disputed.sort(key=lambda entry: (-entry[0], entry[1], entry[3].stem))
+        first = {entry[2]: entry for entry in reversed(self.disputed)}
+        self.disputed = [one for one in self.disputed if first[one[2]] is one][:PICTURES]
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as ``qa.json`` has it, but for the files."""
@@ -250,7 +258,7 @@ class ConsensusSums:
             "images_not_listed": self.images - len(self.listed),
             "most_disputed": [
                 {"task": task_id, "split": split, **_page_picture(image)}
-                for split, task_id, image in self.disputed
+                for split, task_id, _, image in self.disputed
                 if split > 0
             ],
             "tasks_not_written": self.not_written,

@@ -1,7 +1,8 @@
 """The most disputed places of each class, drawn from the few tasks that a run kept for it.
 
 A disputed place is a connected part of the pixels that some annotators of an image gave to the
-class and others did not, the largest first.
+class and others did not, the largest first. Places that look alike in two tasks, as in
+neighbouring frames, are shown once.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from qa_plugins.edge_notes import EdgeNotes
 from qa_plugins.pictures import PhotoLoader, load_or_none
 from qa_plugins.report.crops import MAX_PEOPLE, Box, Crop, RuleSheet, crop_box, crop_panels
 from qa_plugins.worst import TasksByKey
-from segstudio.masks import Mask
+from segstudio.masks import Mask, iou
 from segstudio.plugins import CheckContext
 from segstudio.tasks import Task
 
 MAX_SHEETS: Final = 12
 PER_IMAGE: Final = 3
+SAME_PLACE_IOU: Final = 0.4
 _MIN_DISPUTED_PX: Final = 12
 
 
@@ -49,28 +51,44 @@ def rule_sheets(
     """
     if not crops:
         return []
-    found: dict[str, list[Crop]] = {}
+    found: dict[str, list[tuple[Crop, Mask]]] = {}
     for task, classes in kept.by_task():
-        for name, crop in _crops_of_task(task, classes, context, people, load_photo):
+        for name, crop, part in _crops_of_task(task, classes, context, people, load_photo):
             best = found.setdefault(name, [])
-            best.append(crop)
-            best.sort(key=lambda one: (-one.disputed_px, one.task_id))
-            del best[crops:]
-    iou = {one["name"]: one["iou"]["accumulated"] for one in result["classes"]}
+            best.append((crop, part))
+            best.sort(key=lambda one: (-one[0].disputed_px, one[0].task_id))
+            best[:] = _without_repeats(best)[:crops]
+    ious = {one["name"]: one["iou"]["accumulated"] for one in result["classes"]}
     names = sorted(
         {*found, *notes.of_class, *notes.doubts} & set(context.taxonomy.by_name),
-        key=lambda name: (iou.get(name) is None, iou.get(name) or 0.0, name),
+        key=lambda name: (ious.get(name) is None, ious.get(name) or 0.0, name),
     )
     return [
         RuleSheet(
             name,
             context.taxonomy.by_name[name].boundary_rule,
-            tuple(found.get(name, ())),
+            tuple(crop for crop, _ in found.get(name, ())),
             notes.doubts_of(name),
             tuple(notes.of_class.get(name, ())),
         )
         for name in names[:MAX_SHEETS]
     ]
+
+
+def _without_repeats(places: Sequence[tuple[Crop, Mask]]) -> list[tuple[Crop, Mask]]:
+    """Leave out what a place before it shows already: much the same part of another task."""
+    chosen: list[tuple[Crop, Mask]] = []
+    for crop, part in places:
+        if not any(
+            crop.task_id != other.task_id and _same_place(part, shown) for other, shown in chosen
+        ):
+            chosen.append((crop, part))
+    return chosen
+
+
+def _same_place(a: Mask, b: Mask) -> bool:
+    same_size = (a.height_px, a.width_px) == (b.height_px, b.width_px)
+    return same_size and (iou(a, b) or 0.0) >= SAME_PLACE_IOU
 
 
 def disputed_parts(drawings: Sequence[Drawing], name: str) -> list[Mask]:
@@ -96,7 +114,7 @@ def _crops_of_task(
     context: CheckContext,
     people: Mapping[int, str],
     load_photo: PhotoLoader,
-) -> Iterator[tuple[str, Crop]]:
+) -> Iterator[tuple[str, Crop, Mask]]:
     drawn = draw_task(task, context)
     for key, size_px, drawings in drawn.images:
         parts = {name: _apart(disputed_parts(drawings, name)) for name in classes}
@@ -115,7 +133,7 @@ def _crops_of_task(
             for part, box in places:
                 panels = crop_panels(dense, name, color, box, size_px, photo)
                 left_out = len(drawings) - len(order)
-                yield name, Crop(task.id, part.area_px, panels, left_out)
+                yield name, Crop(task.id, part.area_px, panels, left_out), part
 
 
 def _dense(drawing: Drawing, name: str) -> dict[str, NDArray[np.bool_]]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qa_plugins.clips import clip_place
 from qa_plugins.freshness import annotations_digest, recorded_digest
 from qa_plugins.gate_verdicts import evaluate, overall_verdict
 from qa_plugins.gates import GateSet
@@ -191,7 +192,7 @@ def _collect(
         values = {name: one.value for name, one in result.value.items() if one.error is None}
         agreement = values.get(AGREEMENT)
         if isinstance(agreement, TaskMeasurement):
-            run.kept.offer(task, agreement)
+            run.kept.offer(task, agreement, clip_place(task, run.context.options))
         yield values
 
 

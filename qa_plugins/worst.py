@@ -12,45 +12,63 @@ from qa_plugins.measurement import TaskMeasurement
 from segstudio.tasks import Task
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A task as it stands for one class: the class's IoU, and the task's mean and worst class."""
+
+    value: float
+    task_id: int
+    miou: float
+    worst_class: str
+    task: Task
+    place: str
+
+
 @dataclass(slots=True)
 class WorstTasks:
     """For each class the few tasks where it is lowest, and with them the lowest of all.
 
-    The pictures of neighbouring frames say the same thing six times, so that no class that is the
-    worst of its task gets more than ``per_class`` of the pictures.
+    No class that is the worst of its task gets more than ``per_class`` of the pictures, and of
+    neighbouring frames, which say the same thing twice, only the lowest one is kept.
     """
 
     limit: int = 6
     per_class: int = 2
-    _of_class: dict[str, list[tuple[float, int, float, str, Task]]] = field(default_factory=dict)
+    _of_class: dict[str, list[_Candidate]] = field(default_factory=dict)
 
-    def offer(self, task: Task, entry: Mapping[str, Any]) -> None:
-        """Look at one task with its entry of ``tasks``."""
+    def offer(self, task: Task, entry: Mapping[str, Any], place: str = "") -> None:
+        """Look at one task with its entry of ``tasks``; neighbours have the same ``place``."""
         if entry["miou"] is None:
             return
         for name, value in entry["classes"].items():
             kept = self._of_class.setdefault(name, [])
-            kept.append((value, task.id, entry["miou"], entry["worst_class"], task))
-            kept.sort(key=lambda item: item[:2])
-            del kept[self.per_class :]
+            kept.append(
+                _Candidate(
+                    value, task.id, entry["miou"], entry["worst_class"], task,
+                    place or f"task={task.id}",
+                )
+            )  # fmt: skip
+            kept.sort(key=lambda one: (one.value, one.task_id))
+            lowest = {one.place: one for one in reversed(kept)}
+            kept[:] = [one for one in kept if lowest[one.place] is one][: self.per_class]
 
     def chosen(self, classes: list[str]) -> list[tuple[Task, str]]:
         """The tasks to show with the reason: the lowest, then the lowest of each given class."""
-        kept = {item[1]: item for items in self._of_class.values() for item in items}
+        kept = {one.task_id: one for of_class in self._of_class.values() for one in of_class}
         shown: dict[int, tuple[Task, str]] = {}
         taken: Counter[str] = Counter()
-        for _, task_id, miou, worst_class, task in sorted(
-            kept.values(), key=lambda item: (item[2], item[1])
-        ):
-            if len(shown) == self.limit or miou >= 1.0:
+        places: set[str] = set()
+        for one in sorted(kept.values(), key=lambda one: (one.miou, one.task_id)):
+            if len(shown) == self.limit or one.miou >= 1.0:
                 break
-            if taken[worst_class] < self.per_class:
-                taken[worst_class] += 1
-                shown[task_id] = (task, "one of the lowest of the batch")
+            if taken[one.worst_class] < self.per_class and one.place not in places:
+                taken[one.worst_class] += 1
+                places.add(one.place)
+                shown[one.task_id] = (one.task, "one of the lowest of the batch")
         for name in classes if self.limit else ():
-            for value, task_id, _, _, task in self._of_class.get(name, ())[:1]:
-                if value < 1.0:
-                    shown.setdefault(task_id, (task, f"the lowest for {name}"))
+            for one in self._of_class.get(name, ())[:1]:
+                if one.value < 1.0:
+                    shown.setdefault(one.task_id, (one.task, f"the lowest for {name}"))
         return list(shown.values())
 
 
@@ -58,27 +76,27 @@ class WorstTasks:
 class TasksByKey:
     """For each key (a class, a person) the few tasks of the highest score, bounded in all.
 
-    ``per_unit`` keeps neighbouring frames of one clip from saying the same thing; where more than
+    ``per_place`` keeps neighbouring frames of one clip from saying the same thing; where more than
     ``limit`` tasks would be kept together, the keys that have most of them give the least away.
     """
 
     per_key: int
     limit: int = 48
-    per_unit: int = 2
+    per_place: int = 1
     _kept: dict[Any, list[tuple[float, int, str, Task]]] = field(default_factory=dict)
 
-    def offer(self, key: Any, score: float, task: Task, unit: str = "") -> None:
+    def offer(self, key: Any, score: float, task: Task, place: str = "") -> None:
         """Look at one task; a score of 0 or less is not kept."""
         if score <= 0 or not self.per_key:
             return
         items = self._kept.setdefault(key, [])
-        items.append((score, task.id, unit or f"task={task.id}", task))
+        items.append((score, task.id, place or f"task={task.id}", task))
         items.sort(key=lambda item: (-item[0], item[1]))
         seen: Counter[str] = Counter()
         kept = []
         for item in items:
             seen[item[2]] += 1
-            if seen[item[2]] <= self.per_unit:
+            if seen[item[2]] <= self.per_place:
                 kept.append(item)
         items[:] = kept[: self.per_key]
         while len({item[1] for kept in self._kept.values() for item in kept}) > self.limit:
@@ -129,11 +147,11 @@ class Kept:
     of_person: TasksByKey
     notes: EdgeNotes = field(default_factory=EdgeNotes)
 
-    def offer(self, task: Task, measurement: TaskMeasurement) -> None:
-        """Look at one measured task."""
-        self.worst.offer(task, measurement.entry)
+    def offer(self, task: Task, measurement: TaskMeasurement, place: str) -> None:
+        """Look at one measured task; neighbouring frames have the same ``place``."""
+        self.worst.offer(task, measurement.entry, place)
         for name, pixels in disputed_px(measurement).items():
-            self.disputed.offer(name, pixels, task, measurement.unit)
+            self.disputed.offer(name, pixels, task, place)
         if self.of_person.per_key:
             for person, distance in distance_to_others(measurement).items():
-                self.of_person.offer(person, distance, task, measurement.unit)
+                self.of_person.offer(person, distance, task, place)

@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qa_plugins.clips import clip_place
 from qa_plugins.drawing import Drawing
 from qa_plugins.edge_notes import EdgeNotes
 from qa_plugins.own_pictures import most_of
 from qa_plugins.report.crops import crop_box, crop_panels
 from qa_plugins.report.feedback import feedback_file, habit_sentences
 from qa_plugins.report_files import ReportOptions, write_report
-from qa_plugins.rule_sheets import disputed_parts
+from qa_plugins.rule_sheets import disputed_parts, rule_sheets
 from qa_plugins.runner import QaRun, run_checks
-from qa_plugins.worst import TasksByKey
+from qa_plugins.worst import TasksByKey, WorstTasks
 from segstudio.label_config import parse_label_config
 from segstudio.masks import Mask
 from segstudio.plugins import CheckContext
 from segstudio.source import open_source
-from segstudio.tasks import parse_task
+from segstudio.tasks import Task, parse_task
 from segstudio.taxonomy import derive_taxonomy
 from tests.qa_plugins.qa_tasks import CONFIG_XML, annotation, raw_task, write_export
 
@@ -81,10 +82,45 @@ def test_few_tasks_are_kept_and_no_clip_fills_them() -> None:
         kept.offer("car", number, task, "clip=a" if number > 4 else f"clip={number}")
         kept.offer("sky", 10 - number, task)
     kept.offer("road", 0, parse_task(raw_task(9, [])))
-    assert [task.id for task, _ in kept.of("car")][:2] == [8, 7]
-    assert {task.id for task, _ in kept.by_task()} <= {1, 2, 3, 4, 7, 8}
+    assert [task.id for task, _ in kept.of("car")][:2] == [8, 4]
+    assert {task.id for task, _ in kept.by_task()} <= {1, 2, 3, 4, 8}
     assert len(kept.by_task()) <= 4
     assert kept.of("road") == []
+
+
+def test_neighbouring_frames_share_a_place_and_one_of_them_is_shown() -> None:
+    def frame(number: int, **data: Any) -> Task:
+        return parse_task(raw_task(number, [], **data))
+
+    places = [clip_place(frame(n, video="v", frame=n), {}) for n in (0, 24, 25)]
+    assert places[0] == places[1] != places[2]
+    assert clip_place(frame(7, video="v"), {}) == "task=7"
+    assert clip_place(frame(7, clip="c"), {"resample_by": "clip"}) == "clip=c"
+    named = {"video": "shot", "frame": "file"}
+    assert clip_place(frame(7, shot="s", file="s2/0031.jpg"), named) == "video=s#1"
+
+    worst = WorstTasks(limit=3)
+    for number, value in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.05)):
+        entry = {"miou": value, "worst_class": "car", "classes": {"car": value}}
+        worst.offer(frame(number), entry, "near" if number != 3 else "far")
+    assert [task.id for task, _ in worst.chosen([])] == [4, 3]
+
+
+def test_a_place_that_looks_alike_in_two_tasks_is_on_the_sheet_once(tmp_path: Path) -> None:
+    def pair(number: int, left: int) -> dict[str, Any]:
+        drawn = [[("car", box(left, 10, 20, 20))], [("car", box(left, 10, 20 + number, 34))]]
+        people = enumerate(zip((71, 72), drawn, strict=True))
+        return raw_task(number, [annotation(10 * number + i, who, one) for i, (who, one) in people])
+
+    source = open_source(str(write_export(tmp_path, [pair(1, 5), pair(2, 6), pair(3, 50)])))
+    run = run_checks(
+        ["agreement"], source, derive_taxonomy(source.label_config), workers=1, crops=9
+    )
+    (sheet,) = rule_sheets(
+        run.kept.disputed, run.kept.notes, run.result, run.context, {71: "A", 72: "B"},
+        run.context.photos.load, 9,
+    )  # fmt: skip
+    assert [crop.task_id for crop in sheet.crops] == [3, 2]
 
 
 def noted_task(number: int = 1) -> dict[str, Any]:
@@ -139,7 +175,7 @@ def test_the_page_has_sheets_trend_and_feedback(tmp_path: Path) -> None:
         )
         write_report(run, options)
     page = (tmp_path / "b2" / "qa.html").read_text(encoding="utf-8")
-    assert page.count('<div class="crop">') == 3
+    assert page.count('<div class="crop">') == 1  # the tasks look alike
     assert "“Does the &lt;mirror&gt; count?”" in page and "Edge unclear <b>3×</b>" in page
     assert "Fog." in page
     assert "is as high as that of the one before" in page and "<polyline" in page
