@@ -166,32 +166,40 @@ def _lengths(spacing_mm: Sequence[float]) -> FloatArray:
 
 def _areas(spacing_mm: Sequence[float]) -> FloatArray:
     """Return the surface area in 2 x 2 x 2 voxels for each of the 256 codes."""
-    scale = np.asarray(spacing_mm, float)
-    table = np.zeros(256)
-    for code in range(1, 255):
-        for triangle in _triangles(code):
-            a, b, c = np.array(triangle) * scale
-            table[code] += np.linalg.norm(np.cross(b - a, c - a)) / 2
-    return table
+    codes, normals = _surface_elements()
+    first, second, third = spacing_mm
+    scaled = normals * np.array([second * third, first * third, first * second])
+    areas = np.bincount(codes, np.linalg.norm(scaled, axis=1), minlength=256)
+    return areas.astype(np.float64)
 
 
 @cache
-def _triangles(code: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    """Return the marching cubes' triangles of a code, in a cube of unit size.
+def _surface_elements() -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the marching cubes' triangles: the code of each, and its normal, as long as its area.
 
     The polygons go through the middles of the edges that leave the mask. On a face whose diagonal
     corners are inside, the corners (inside or outside) of which the cube has fewer are cut off one
     by one. A polygon is cut into the triangles that have the largest area together, which gives
     the areas of surface-distance's table for every code.
     """
-    found = []
-    for polygon in _polygons(code):
-        points = np.array(polygon)
-        best = max(
-            _triangulations(0, len(points) - 1), key=lambda one: round(_area(points, one), 9)
-        )
-        found += [tuple(polygon[at] for at in triangle) for triangle in best]
-    return tuple(found)
+    codes, normals = [], []
+    for code in range(1, 255):
+        for polygon in map(np.array, _polygons(code)):
+            best = max(
+                _triangulations(0, len(polygon) - 1),
+                key=lambda one, points=polygon: round(  # type: ignore[misc]
+                    float(sum(np.linalg.norm(_normal(points, triangle)) for triangle in one)), 9
+                ),
+            )
+            codes += [code] * len(best)
+            normals += [_normal(polygon, triangle) for triangle in best]
+    return np.array(codes), np.array(normals)
+
+
+def _normal(points: FloatArray, triangle: Triangle) -> FloatArray:
+    a, b, c = points[list(triangle)]
+    normal: FloatArray = np.cross(b - a, c - a) / 2
+    return normal
 
 
 def _polygons(code: int) -> list[list[tuple[float, ...]]]:
@@ -226,6 +234,7 @@ def _polygons(code: int) -> list[list[tuple[float, ...]]]:
     return polygons
 
 
+@cache
 def _triangulations(first: int, last: int) -> list[list[Triangle]]:
     """Return every way to cut the polygon of the points first..last into triangles."""
     if last - first < 2:
@@ -236,12 +245,3 @@ def _triangulations(first: int, last: int) -> list[list[Triangle]]:
         for left in _triangulations(first, middle)
         for right in _triangulations(middle, last)
     ]
-
-
-def _area(points: FloatArray, triangles: Sequence[Triangle]) -> float:
-    return float(
-        sum(
-            np.linalg.norm(np.cross(points[b] - points[a], points[c] - points[a])) / 2
-            for a, b, c in triangles
-        )
-    )
