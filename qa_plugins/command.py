@@ -91,7 +91,7 @@ class QaCommand(click.Command):
 )  # fmt: skip
 @click.option(
     "--history", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.sqlite",
-    help="Keep this batch's figures there, and show the trend over its batches.",
+    help="Keep this batch's figures and annotations there; show the trend and what was revised.",
 )  # fmt: skip
 @click.option("--feedback", is_flag=True, help="Write a page for each annotator to feedback/.")
 @click.option(
@@ -165,7 +165,7 @@ def qa(
         )
     if out_dir is None:
         raise UsageError("Name the folder for the report, for example: --out qa.")
-    opened = source.open()
+    opened = source.open(history)
     if write_back and not opened.project_ids:
         raise UsageError("--write-back needs a project on a server: give SOURCE as project:ID.")
     taxonomy = choose_taxonomy(opened, source.taxonomy)

@@ -47,6 +47,7 @@ def write_report(run: QaRun, options: ReportOptions, client: Client | None = Non
     from qa_plugins.report.html import render_report, required_miou
     from qa_plugins.report.json import to_json, write_atomically
     from qa_plugins.report.people import display_names
+    from qa_plugins.revisions import people_of, revisions_section, summarize_revisions
     from qa_plugins.rule_sheets import rule_sheets
     from segstudio.media import image_bytes, load_image
 
@@ -55,13 +56,27 @@ def write_report(run: QaRun, options: ReportOptions, client: Client | None = Non
 
     result, taxonomy, kept = run.result, run.context.taxonomy, run.kept
     known = _names_on_server(client) if options.names and client is not None else {}
-    people = display_names(_everybody(run), reveal=options.names, names=known)
+    everybody = set(_everybody(run))
+    if options.history is not None:
+        origin = result["selection"]["server"] or ""
+        tasks = [task["id"] for task in result["tasks"]]
+        result["revisions"] = summarize_revisions(options.history, tasks, origin)
+        everybody.update(people_of(result["revisions"]))
+    people = display_names(sorted(everybody), reveal=options.names, names=known)
     weak = [entry["name"] for entry in weak_classes(result)] if options.pictures else []
     rules = {one.name: one.boundary_rule for one in taxonomy.classes if one.boundary_rule}
     history = []
     if options.history is not None:
         record_batch(options.history, result, options.batch, required_miou(result["batch"]))
         history = read_history(options.history)
+
+    def called(person: int) -> str:
+        return people.get(person) or f"user {person}"
+
+    sections = run.sections(called)
+    if "revisions" in result:
+        revised = revisions_section(result["revisions"], called)
+        sections += [revised] if revised is not None else []
     page = render_report(
         result,
         title=result["selection"]["text"],
@@ -69,7 +84,7 @@ def write_report(run: QaRun, options: ReportOptions, client: Client | None = Non
         colors={one.name: one.color for one in taxonomy.classes},
         rules=rules,
         pictures=task_pictures(kept.worst.chosen(weak), run.context, people, load_photo),
-        sections=run.sections(lambda person: people.get(person) or f"user {person}"),
+        sections=sections,
         sheets=rule_sheets(
             kept.disputed, kept.notes, result, run.context, people, load_photo, options.crops
         ),

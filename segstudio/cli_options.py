@@ -52,8 +52,12 @@ class SourceOptions:
     tab: int | None = None
     only_complete: bool = False
 
-    def open(self) -> Source:
-        """Open the source with every filter applied; see `segstudio.source.open_source`."""
+    def open(self, history: Path | None = None) -> Source:
+        """Open the source with every filter applied; see `segstudio.source.open_source`.
+
+        Args:
+            history: where to keep a snapshot of what is read (`segstudio.snapshots`).
+        """
         from segstudio.source import TaskFilter, open_source
 
         source = open_source(
@@ -74,7 +78,11 @@ class SourceOptions:
                 only_complete=self.only_complete,
             ),
         )
-        return source
+        if history is None:
+            return source
+        from segstudio.recorded_source import RecordedSource
+
+        return RecordedSource(source, history)
 
     def connect(self) -> Client:
         """Connect to the server that the options name; see `segstudio.client.connect`."""

@@ -137,22 +137,27 @@ class Revision:
     classes: dict[tuple[str, int], str]
 
 
-def read_revisions(path: Path, *, task_id: int | None = None) -> Iterator[Revision]:
+def read_revisions(
+    path: Path, *, task_id: int | None = None, origin: str | None = None
+) -> Iterator[Revision]:
     """Yield the revisions, those of one annotation together and the oldest first.
 
     Args:
         path: the history file; one without snapshots has none.
         task_id: only this task's.
+        origin: only of this server (its URL, "" for files).
 
     Raises:
         UsageError: the file is none of ours.
     """
-    where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
+    given = {"task_id": task_id, "origin": origin}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    where = "WHERE " + " AND ".join(f"{name} = ?" for name in wanted) if wanted else ""
     with closing(open_store(path)) as store:
         rows = store.execute(
             f"SELECT id, {', '.join(COLUMNS)} FROM snapshot_revisions {where}"  # noqa: S608
             " ORDER BY origin, task_id, annotation, id",
-            values,
+            tuple(wanted.values()),
         )
         for revision_id, *fields in rows:
             classes = {

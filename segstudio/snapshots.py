@@ -54,7 +54,7 @@ __all__ = [
 ROUND_KEY: Final = "qa_round"
 """The task data field in which a rework round leaves its number."""
 
-_CHUNK_TASKS: Final = 50
+_CHUNK_TASKS: Final = 20
 
 
 class _Described(Protocol):
