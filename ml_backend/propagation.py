@@ -150,7 +150,7 @@ def flow_score(agreement: float, distance: int) -> float:
     >>> flow_score(1.0, 1), flow_score(0.5, 4) < flow_score(0.5, 1)
     (0.99, True)
     """
-    return _clipped(1 - 0.6 * (1 - agreement) * distance**0.15 - 0.01 * distance)
+    return _clipped(1 - 0.67 * (1 - agreement) * distance**0.15 - 0.01 * distance)
 
 
 def hold_score(distance: int) -> float:

@@ -21,8 +21,8 @@ CITYSCAPES = {  # label id -> training id, as its own scripts list them
 }
 
 
-def test_the_four_domains_are_there() -> None:
-    assert set(DOMAINS) >= {"aerial", "demo", "driving", "medical"}
+def test_the_ready_domains_are_there() -> None:
+    assert set(DOMAINS) >= {"aerial", "demo", "driving", "medical", "sequences"}
     with pytest.raises(ValueError, match="no label config for the domain"):
         load_label_config("../demo")
 
@@ -60,6 +60,11 @@ def test_every_class_has_a_rule_and_the_colour_of_its_label(domain: str) -> None
     for one in taxonomy.classes:
         assert len(one.boundary_rule) > 20
         assert config.label_colors[one.name] == "#{:02X}{:02X}{:02X}".format(*one.color)
+
+
+def test_sequences_ask_for_a_track_id_that_checks_and_exports_know() -> None:
+    (number,) = parse_label_config(load_label_config("sequences")).controls_of("number")
+    assert (number.name, number.per_region, number.to_names) == ("track_id", True, ("image",))
 
 
 def test_driving_has_the_ids_of_cityscapes() -> None:
