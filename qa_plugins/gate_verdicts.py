@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from qa_plugins.gates import METRIC_WORDS, Gate, GateSet
+from qa_plugins.gates import MEDICAL_CHECK, METRIC_WORDS, Gate, GateSet
 
 Verdict = Literal["pass", "fail", "n/a"]
 
@@ -72,6 +72,9 @@ def evaluate(gate_set: GateSet, measured: Mapping[str, Mapping[str, Any]]) -> li
         if summary is None:
             reason = f"The check {gate.check} did not run; name it with the others."
             outcomes.append(_open(gate, reason))
+            continue
+        if gate.check == MEDICAL_CHECK:
+            outcomes += _judge_volumes(gate, summary)
             continue
         part = _subset(gate, summary) if gate.where else summary
         if part is None:
@@ -149,6 +152,60 @@ def _members(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
     return outcomes
 
 
+def _judge_volumes(gate: Gate, summary: Mapping[str, Any]) -> list[GateResult]:
+    """Judge the batch or each class on the figures of the check medical."""
+    if summary["against"] != gate.against:
+        reason = (
+            f"The check medical compared with {summary['against']}, this gate is against "
+            f"{gate.against}; run it with --option against={gate.against}."
+        )
+        return [_open(gate, reason)]
+    key = "dice" if gate.metric == "volume_dice" else gate.metric
+    if gate.scope == "batch":
+        batch = summary["batch"]
+        what = f"Mean {METRIC_WORDS[gate.metric]} of the batch"
+        outcomes = [_judge(gate, None, what, batch[key], int(batch["compared_tasks"]))]
+    else:
+        outcomes = [
+            _with_lone_drawings(
+                _judge(
+                    gate,
+                    one["name"],
+                    f"{METRIC_WORDS[gate.metric]} of “{one['name']}”",
+                    one[key],
+                    int(one["tasks"]),
+                ),
+                0 if key == "dice" else one["only_one_drew"],
+            )
+            for one in summary["classes"]
+            if gate.class_name in (None, one["name"])
+        ]
+    if not outcomes:
+        wanted = f"the class {gate.class_name!r}" if gate.class_name else "any class"
+        return [_open(gate, f"Nothing was compared for {wanted}.")]
+    return [_with_worst_slices(one, summary["worst_slices"]) for one in outcomes]
+
+
+def _with_lone_drawings(outcome: GateResult, comparisons: int) -> GateResult:
+    """Say in how many comparisons no distance exists, because one of the two drew nothing."""
+    if not comparisons:
+        return outcome
+    lone = f" {comparisons} comparisons in which only one drew it have no value and do not count."
+    return replace(outcome, reason=outcome.reason + lone)
+
+
+def _with_worst_slices(outcome: GateResult, slices: Iterable[Mapping[str, Any]]) -> GateResult:
+    """Add to a failed gate of volumes the tasks of the slices with the lowest Dice, worst first."""
+    if outcome.verdict != "fail":
+        return outcome
+    worst: dict[int, dict[str, Any]] = {}
+    for one in slices:
+        if outcome.subject in (None, one["class"]):
+            entry = {"task": one["task"], "value": one["dice"], "class": one["class"]}
+            worst.setdefault(one["task"], entry)
+    return replace(outcome, worst_tasks=tuple(worst.values())[:_LISTED])
+
+
 def _judge_against_reference(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
     people: Sequence[Mapping[str, Any]] = result["annotators"]
     if not people:
@@ -215,10 +272,12 @@ def _judge(
     if value is None:
         return GateResult(gate, subject, None, tasks, "n/a", f"{what} has no value.")
     bound = " (lower end of the 95% interval)" if gate.judge == "lower_bound" else ""
-    passed = value >= gate.threshold
+    passed = value <= gate.threshold if gate.is_at_most else value >= gate.threshold
+    sides = ("at or below", "above") if gate.is_at_most else ("at or above", "below")
     reason = (
         f"{what} is {_readable(value, gate.threshold)}{bound}, "
-        f"{'at or above' if passed else 'below'} the required {gate.threshold:g}."
+        f"{sides[0] if passed else sides[1]} the {'allowed' if gate.is_at_most else 'required'} "
+        f"{gate.threshold:g}."
     )
     return GateResult(gate, subject, value, tasks, "pass" if passed else "fail", reason)
 

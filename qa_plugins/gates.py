@@ -16,6 +16,9 @@
         scope: annotator
         against: gold         # or consensus; default: annotators, against each other
         threshold: 0.84
+      - metric: hd95_mm       # volume_dice, surface_dice, hd95_mm: of the check medical
+        scope: class
+        threshold: 5          # millimetres, and at most
 
 Each reference is measured by a check of its own (`CHECK_OF`), which must run with the gates; how
 a gate is judged says `qa_plugins.gate_verdicts`. `--gates` takes such a file or the name of a
@@ -44,12 +47,16 @@ CHECK_OF: Final[Mapping[Reference, str]] = {
 }
 """The check that measures each reference."""
 
+MEDICAL_CHECK: Final = "medical"
+MEDICAL_METRICS: Final = ("volume_dice", "surface_dice", "hd95_mm")
+"""Metrics over the volumes of DICOM series; hd95_mm is better the smaller it is."""
+
 PRESETS_DIR = Path(__file__).parent / "presets"
 DEFAULT_MIN_TASKS = 5
 _SCOPES = ("batch", "class", "annotator")
 _METRICS = (
     "miou", "miou.accumulated", "miou.per_image", "iou", "iou.accumulated", "iou.per_image",
-    "dice", "boundary_iou", "pq", "f1",
+    "dice", "boundary_iou", "pq", "f1", *MEDICAL_METRICS,
 )  # fmt: skip
 METRIC_WORDS: Final = {
     "iou": "IoU",
@@ -57,6 +64,9 @@ METRIC_WORDS: Final = {
     "boundary_iou": "Boundary IoU",
     "pq": "Panoptic quality",
     "f1": "Object F1",
+    "volume_dice": "Dice over volumes",
+    "surface_dice": "Surface Dice",
+    "hd95_mm": "HD95 in mm",
 }
 _KEYS = frozenset(
     {"name", "metric", "threshold", "scope", "class", "min_tasks", "judge", "where", "against",
@@ -87,7 +97,12 @@ class Gate:
     @property
     def check(self) -> str:
         """The check that measures it."""
-        return CHECK_OF[self.against]
+        return MEDICAL_CHECK if self.metric in MEDICAL_METRICS else CHECK_OF[self.against]
+
+    @property
+    def is_at_most(self) -> bool:
+        """Whether the threshold is what a value must not exceed."""
+        return self.metric == "hd95_mm"
 
     @property
     def averaging(self) -> str:
@@ -187,7 +202,10 @@ def _gate(entry: Mapping[str, Any], source: str) -> Gate:
             f"{source}: the metric {metric!r} is not known; choose one of {', '.join(_METRICS)}."
         )
     threshold = _number(entry, "threshold", source)
-    if not 0 <= threshold <= 1:
+    if metric == "hd95_mm":
+        if not 0 <= threshold < float("inf"):
+            raise UsageError(f"{source}: the threshold {threshold:g} is no number of millimetres.")
+    elif not 0 <= threshold <= 1:
         raise UsageError(f"{source}: the threshold {threshold:g} is not between 0 and 1.")
     scope = entry.get("scope", "class" if "class" in entry else "batch")
     if scope not in _SCOPES:
@@ -216,6 +234,15 @@ def _gate(entry: Mapping[str, Any], source: str) -> Gate:
             f"{source}: 'against: consensus' has miou and iou without an interval; it cannot judge "
             f"{metric} with 'judge: {judge}'."
         )
+    if metric in MEDICAL_METRICS and (scope == "annotator" or against == "consensus"):
+        raise UsageError(
+            f"{source}: {metric} is of the batch or a class, against annotators or gold."
+        )
+    if metric in MEDICAL_METRICS and entry["where"]:
+        raise UsageError(
+            f"{source}: {metric} is measured over whole volumes and has no subsets; leave out "
+            "'where', or narrow the run itself with --batch."
+        )
     min_tasks = int(_number({"min_tasks": DEFAULT_MIN_TASKS, **entry}, "min_tasks", source))
     where = tuple(sorted((str(key), str(value)) for key, value in entry["where"].items()))
     class_name = None if entry.get("class") is None else str(entry["class"])
@@ -239,7 +266,8 @@ def _default_name(
     words = f"Mean {words}" if scope != "class" else f"{words} of {class_name or 'every class'}"
     how = " per image" if averaging == "per_image" else ""
     limits = "".join(f", {key}={value}" for key, value in where)
-    return f"{words}{how} at least {threshold:g}{limits}"
+    bound = "at most" if metric == "hd95_mm" else "at least"
+    return f"{words}{how} {bound} {threshold:g}{limits}"
 
 
 def _number(entry: Mapping[str, Any], key: str, source: str) -> float:

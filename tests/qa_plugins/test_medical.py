@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from qa_plugins.gate_verdicts import evaluate
+from qa_plugins.gates import parse_gates
 from qa_plugins.medical import MedicalCheck
 from qa_plugins.medical_sums import GOLD_ID
 from qa_plugins.metrics.surface_distance import (
@@ -252,6 +254,64 @@ def test_tasks_without_dicom_or_spacing_are_counted() -> None:
     section = MedicalCheck().report(summary([plain]), str)
     assert section is not None
     assert section.findings[0].text == "No task of this batch shows a DICOM slice."
+
+
+GATES = """
+gates:
+  - {metric: volume_dice, scope: class, threshold: 0.88}
+  - {metric: surface_dice, threshold: 0.5}
+  - {metric: hd95_mm, scope: class, class: Liver, threshold: 6}
+  - {metric: hd95_mm, scope: class, class: Liver, threshold: 1}
+  - {metric: hd95_mm, threshold: 6, against: gold}
+  - {metric: hd95_mm, threshold: 6, min_tasks: 9}
+"""
+
+
+def test_gates_of_volumes_are_judged_millimetres_from_above() -> None:
+    measured = {"medical": summary(series({ANNA: {"Liver": A}, BEN: {"Liver": B}}))}
+    gates = parse_gates(GATES)
+    assert gates.gates[2].name == "HD95 in mm of Liver at most 6"
+    found = evaluate(gates, measured)
+    assert [one.verdict for one in found] == ["fail", "pass", "pass", "fail", "n/a", "n/a"]
+    assert "is 0.8" in found[0].reason
+    assert "above the allowed 1" in found[3].reason
+    assert "run it with --option against=gold" in found[4].reason
+    worst = measured["medical"]["worst_slices"][0]
+    assert found[3].worst_tasks[0]["task"] == worst["task"]
+    assert [one.verdict for one in evaluate(gates, {})] == ["n/a"] * 6
+
+
+def test_an_organ_without_distances_never_passes_a_gate() -> None:
+    measured = {"medical": summary(series({ANNA: {"Liver": A}, BEN: {"Liver": A & False}}))}
+    (outcome,) = evaluate(parse_gates("gates: [{metric: hd95_mm, threshold: 6}]"), measured)
+    assert outcome.verdict == "n/a"
+    assert outcome.reason.endswith("has no value.")
+    both = {"medical": summary([
+        *series({ANNA: {"Liver": A}, BEN: {"Liver": A & False}}),
+        *series({ANNA: {"Liver": A}, BEN: {"Liver": A}}, 20, series="s2", series_uid="2.25.9",
+                study_uid="2.25.8"),
+    ])}  # fmt: skip
+    (outcome,) = evaluate(
+        parse_gates("gates: [{metric: hd95_mm, class: Liver, threshold: 6}]"), both
+    )
+    assert outcome.verdict == "pass"
+    assert "1 comparisons in which only one drew it have no value" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ("{metric: hd95_mm, threshold: -1}", "no number of millimetres"),
+        ("{metric: surface_dice, threshold: 2}", "not between 0 and 1"),
+        ("{metric: hd95_mm, threshold: 3, scope: annotator}", "an annotator is judged by miou"),
+        ("{metric: hd95_mm, threshold: 3, against: consensus}", "'against: consensus' has miou"),
+        ("{metric: surface_dice, threshold: 0.9, where: {split: val}}", "has no subsets"),
+    ],
+)
+def test_gates_that_volumes_cannot_answer_are_refused(gate: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_gates(f"gates: [{gate}]")
+    assert words in str(caught.value)
 
 
 def test_it_runs_with_the_others_and_stands_on_the_page(tmp_path: Path) -> None:
