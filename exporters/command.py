@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Stop at the first region that would be lost.")
 @click.option(
+    "--history",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.sqlite",
+    help="Keep a snapshot there of every annotation that is read, for its revisions.",
+)
+@click.option(
     "--qa",
     "qa_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -84,6 +90,7 @@ def export(
     annotations: str | None,
     overlap: str,
     strict: bool,
+    history: Path | None,
     qa_path: Path | None,
     roots: tuple[Path, ...],
     images: str,
@@ -105,7 +112,7 @@ def export(
 
     exporter = find_exporter(format_name)
     parse_policy(annotations)
-    opened = source.open()
+    opened = source.open(history)
     given = parse_key_values(options)
     # A format that reads files which the tasks name relative to their own file is told where it is.
     beside = getattr(exporter, "beside_option", None)

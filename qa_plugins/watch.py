@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from qa_plugins.watch_endpoint import TaskQueue
 from qa_plugins.write_back import TAB_FILTERS, TAB_ORDERING, TAB_TITLE, task_records
 from segstudio.client import Client
 from segstudio.errors import ServerError
+from segstudio.recorded_source import RecordedSource
 from segstudio.source import Source, TaskFilter, open_source
 from segstudio.taxonomy import Taxonomy
 from segstudio.writeback import ensure_tab, task_rows, write_results
@@ -54,6 +55,8 @@ class Watch:
         poll_s: seconds between polls.
         settle_s: how long after an event the task is measured, so that an annotator who saves
             again and again is measured once.
+        filters: which tasks are watched.
+        history: where to keep what was read (`segstudio.snapshots`).
     """
 
     client: Client
@@ -65,6 +68,8 @@ class Watch:
     queue: TaskQueue = field(default_factory=TaskQueue)
     poll_s: float = 60.0
     settle_s: float = 1.0
+    filters: TaskFilter = field(default_factory=TaskFilter)
+    history: Path | None = None
     _polled_to: datetime | None = field(default=None, init=False)
     _recent: dict[int, str] = field(default_factory=dict, init=False)
     _has_tab: bool = field(default=False, init=False)
@@ -138,12 +143,17 @@ class Watch:
             raise
 
     def _measure_and_write(self, task_ids: Sequence[int]) -> None:
-        source = open_source(
+        wanted = frozenset(task_ids)
+        if self.filters.task_ids is not None:
+            wanted &= self.filters.task_ids
+        source: Source = open_source(
             f"project:{self.project_id}",
             label_config=self.label_config,
             client=self.client,
-            filters=TaskFilter(task_ids=frozenset(task_ids)),
+            filters=replace(self.filters, task_ids=wanted),
         )
+        if self.history is not None:
+            source = RecordedSource(source, self.history)
         run = run_checks(
             [AGREEMENT], source, self.taxonomy_of(source),
             gates=self.gates, workers=1, pictures=0, label="",

@@ -7,31 +7,27 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
-from segstudio.cli_options import (
-    SourceOptions,
-    label_config_option,
-    server_options,
-    source_argument,
-    taxonomy_option,
-)
+from segstudio.cli_options import SourceOptions, source_options
 from segstudio.errors import SegstudioError, UsageError
+
+if TYPE_CHECKING:
+    from qa_plugins.watch import Watch
 
 SECRET_VARIABLE = "SEGSTUDIO_WATCH_SECRET"  # noqa: S105 - the name of a variable
 _MIN_SECRET_CHARS = 16
 
 
 @click.command("watch")
-@source_argument
-@server_options
-@label_config_option
-@taxonomy_option
+@source_options
 @click.option("--gates", metavar="FILE|PRESET", help="Whose rework rule decides on qa_verdict.")
 @click.option("--once", is_flag=True, help="Catch up on what was changed, then end.")
 @click.option(
@@ -58,14 +54,12 @@ _MIN_SECRET_CHARS = 16
     "--settle-s", type=click.FloatRange(min=0), default=1.0, show_default=True,
     help="Seconds to wait after a webhook, for the annotator's next save.",
 )  # fmt: skip
+@click.option(
+    "--history", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.sqlite",
+    help="Keep a snapshot there of every annotation that is read.",
+)  # fmt: skip
 def watch(
-    source: str,
-    url: str | None,
-    api_key: str | None,
-    ca_bundle: str | None,
-    insecure: bool,
-    label_config: Path | None,
-    taxonomy: Path | None,
+    source: SourceOptions,
     gates: str | None,
     once: bool,
     register: bool,
@@ -74,8 +68,9 @@ def watch(
     public_url: str | None,
     poll_s: float,
     settle_s: float,
+    history: Path | None,
 ) -> None:
-    """Keep the agreement on the tasks of SOURCE (project:ID) current.
+    """Keep the agreement on the tasks of SOURCE (project:ID, or several) current.
 
     Measures a task again when one of its annotations changes and writes the result back, as
     `segstudio qa agreement --write-back` does. Changes come by webhook with --register, or with
@@ -89,7 +84,6 @@ def watch(
     from qa_plugins.watch_endpoint import ACTIONS, SECRET_HEADER, WebhookEndpoint
     from segstudio.writeback import ensure_webhook, remove_webhooks
 
-    options = SourceOptions(source, url, api_key, ca_bundle, insecure, label_config, taxonomy)
     if once and (register or public_url):
         raise UsageError("--once looks once and ends: it needs no webhook. Leave out --register.")
     if unregister and (register or once):
@@ -100,30 +94,55 @@ def watch(
         raise UsageError(
             f"{SECRET_VARIABLE} is too weak: give {_MIN_SECRET_CHARS} or more ASCII characters."
         )
-    project_id = options.open().project_id
-    if project_id is None:
+    opened = source.open()
+    if not opened.project_ids:
         raise UsageError("`segstudio qa watch` needs a project on a server: give project:ID.")
+    if opened.filters.selects_annotations:
+        raise UsageError(
+            "What `qa watch` writes is of whole tasks: leave out --annotator, --since and --until."
+        )
     gate_set = load_gates(gates)
 
-    with options.connect() as client, ExitStack() as cleanup:
+    with source.connect() as client, ExitStack() as cleanup:
         if unregister:
-            count = remove_webhooks(client, project_id, SECRET_HEADER)
-            click.echo(f"{count} webhooks removed from project {project_id}.")
+            for one in opened.project_ids:
+                count = remove_webhooks(client, one, SECRET_HEADER)
+                click.echo(f"{count} webhooks removed from project {one}.")
             return
-        client.project(project_id)  # a wrong number or token is said before anything starts
-        watching = Watch(
-            client,
-            project_id,
-            lambda opened: choose_taxonomy(opened, taxonomy),
-            gate_set,
-            lambda sentence: click.echo(sentence, err=True),
-            label_config=label_config,
-            poll_s=poll_s,
-            settle_s=settle_s,
-        )
+        for one in opened.project_ids:
+            client.project(one)  # a wrong number or token is said before anything starts
+        watches = [
+            Watch(
+                client,
+                one,
+                lambda read: choose_taxonomy(read, source.taxonomy),
+                gate_set,
+                lambda sentence: click.echo(sentence, err=True),
+                label_config=source.label_config,
+                poll_s=poll_s,
+                settle_s=settle_s,
+                filters=opened.filters,
+                history=history,
+            )
+            for one in opened.project_ids
+        ]
         if once:
-            click.echo(f"{watching.catch_up()} tasks looked at; their agreement is current.")
+            looked_at = sum(one.catch_up() for one in watches)
+            click.echo(f"{looked_at} tasks looked at; their agreement is current.")
             return
+        if len(watches) > 1:
+            if register or secret:
+                raise UsageError(
+                    "Several projects are watched by polling: leave out --register (and "
+                    f"{SECRET_VARIABLE}), or start one watch a project."
+                )
+            numbers = ", ".join(map(str, opened.project_ids))
+            click.echo(f"Watching projects {numbers} every {poll_s:g} s.", err=True)
+            run_all(watches, cleanup.enter_context(stop_on_signals()))
+            click.echo("The watch has ended.", err=True)
+            return
+        (watching,) = watches
+        project_id = watching.project_id
         stop = cleanup.enter_context(stop_on_signals())
         where = f"every {poll_s:g} s, by polling alone"
         if register or secret:
@@ -145,6 +164,17 @@ def watch(
         click.echo(f"Watching project {project_id} {where}. Ctrl-C ends it.", err=True)
         watching.run(stop)
     click.echo("The watch has ended.", err=True)
+
+
+def run_all(watches: Sequence[Watch], stop: threading.Event) -> None:
+    """Run several projects' watches, a thread each; trouble that ends one ends all."""
+    with ThreadPoolExecutor(len(watches)) as pool:
+        running = [pool.submit(one.run, stop) for one in watches]
+        try:
+            for done in as_completed(running):
+                done.result()
+        finally:
+            stop.set()
 
 
 def parse_listen(text: str) -> tuple[str, int]:

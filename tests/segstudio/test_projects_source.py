@@ -13,6 +13,7 @@ from segstudio.client import connect
 from segstudio.errors import UsageError
 from segstudio.label_config import parse_label_config
 from segstudio.projects_source import interface_difference
+from segstudio.snapshots import read_revisions, read_snapshots
 from segstudio.source import TaskFilter, open_source, parse_projects
 from tests.qa_plugins.qa_tasks import annotation
 
@@ -135,13 +136,27 @@ def test_several_projects_are_one_source_on_a_real_server(label_studio, projects
             stored = client.get_json(f"/api/tasks/{task.id}/")["data"]
             assert ("qa_miou" in stored) == (stored["batch"] == 2), stored
 
+    # The other tasks are watched: batch 1, in both projects.
+    history = tmp_path / "history.sqlite"
+    ran = CliRunner().invoke(
+        main,
+        ["qa", "watch", both, "--batch", "batch=1", "--once", "--history", str(history), *server],
+    )
+    assert ran.exit_code == 0, ran.output
+    with connect(label_studio.url, label_studio.api_key) as client:
+        for task in tasks:
+            assert "qa_miou" in client.get_json(f"/api/tasks/{task.id}/")["data"]
+    assert {one.task_id for one in read_revisions(history)} == {tasks[0].id}
+
     place = Path(tmp_path / "set")
     ran = CliRunner().invoke(
         main,
         ["export", "semantic-png", both, "--annotations", "consensus", "--out", str(place),
-         "--workers", "1", *server],
+         "--workers", "1", "--history", str(history), *server],
     )  # fmt: skip
     assert ran.exit_code == 0, ran.output
+    assert len(list(read_revisions(history))) == 8
+    assert [one.tasks for one in read_snapshots(history)][-1] == 4
     card = json.loads((place / "dataset.json").read_text())
     assert card["selection"]["projects"] == [first, second]
     assert (card["images"], card["project_id"]) == (4, None)
