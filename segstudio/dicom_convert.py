@@ -17,14 +17,20 @@ from segstudio.dicom_deidentify import Deidentified, Removed, deidentify
 from segstudio.dicom_files import DicomFileError, quiet_pydicom, read_header
 from segstudio.dicom_frames import (
     code_of,
-    frame_numbers,
     length_of,
     orientation_of,
     position_of,
     spacing_of,
 )
 from segstudio.dicom_geometry import DicomRescale, DicomSlice, DicomWindow
-from segstudio.dicom_pixels import Window, black_out, chosen_window, iter_frames, to_8bit
+from segstudio.dicom_pixels import (
+    Window,
+    black_out,
+    chosen_window,
+    iter_frames,
+    rescale_of,
+    to_8bit,
+)
 from segstudio.dicom_series import PlannedFile
 from segstudio.dicom_uids import UidReplacer, key_entry
 from segstudio.dicom_write import NativeDicomWriter
@@ -213,8 +219,6 @@ def _slice(
     planned: PlannedFile, header: Dataset, clean: Dataset, frame: int, window: Window | None,
     frames: int,
 ) -> DicomSlice:  # fmt: skip
-    slope = frame_numbers(header, frame, "RescaleSlope", 1) or (1.0,)
-    intercept = frame_numbers(header, frame, "RescaleIntercept", 1) or (0.0,)
     reference = str(clean.get("FrameOfReferenceUID") or "")
     return DicomSlice(
         series=planned.series,
@@ -235,7 +239,7 @@ def _slice(
         slice_thickness_mm=length_of(header, frame, "SliceThickness"),
         slice_spacing_mm=planned.spacing_mm[frame],
         window=None if window is None else DicomWindow(window.name, window.center, window.width),
-        rescale=DicomRescale(slope[0], intercept[0]),
+        rescale=DicomRescale(*rescale_of(header, frame)),
         photometric=code_of(header, "PhotometricInterpretation"),
     )
 

@@ -189,14 +189,22 @@ def sample_indices(count: int) -> list[int]:
 
 
 def modality_values(stored: Pixels, dataset: Dataset, frame: int) -> Pixels:
-    """Return a frame in output units: rescaled, or through the modality LUT."""
-    from pydicom.pixels.processing import apply_modality_lut
-
-    grey = grey_attributes(dataset, frame)
-    try:
-        return np.asarray(apply_modality_lut(stored, grey))
-    except Exception:  # a damaged table: the stored values are what there is
+    """Return a frame in output units: through the modality LUT, or rescaled."""
+    tables = grey_attributes(dataset, frame).get("ModalityLUTSequence")
+    table = _read_table(tables[0]) if tables else None
+    if table is not None:
+        return _look_up(stored, table)
+    slope, intercept = rescale_of(dataset, frame)
+    if (slope, intercept) == (1.0, 0.0):
         return stored
+    return stored.astype(np.float64) * slope + intercept
+
+
+def rescale_of(dataset: Dataset, frame: int) -> tuple[float, float]:
+    """Return a frame's slope and intercept; 1 and 0 where the file states none."""
+    slope = frame_numbers(dataset, frame, "RescaleSlope", 1) or (1.0,)
+    intercept = frame_numbers(dataset, frame, "RescaleIntercept", 1) or (0.0,)
+    return slope[0], intercept[0]
 
 
 def chosen_window(
@@ -329,13 +337,47 @@ def _palette_to_8bit(stored: Pixels, dataset: Dataset) -> npt.NDArray[np.uint8]:
 
 
 def _through_voi_lut(values: Pixels, dataset: Dataset, frame: int) -> npt.NDArray[np.uint8]:
-    from pydicom.pixels.processing import apply_voi
+    table = _read_table(grey_attributes(dataset, frame).VOILUTSequence[0])
+    if table is None:
+        raise DicomFileError("Its VOI LUT is missing or damaged.")
+    shown = _look_up(values, table).astype(np.float64)
+    return np.asarray(np.rint(np.clip(shown / ((1 << table.bits) - 1), 0, 1) * 255), np.uint8)
 
-    grey = grey_attributes(dataset, frame)
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    entries: npt.NDArray[np.uint16]
+    first: int
+    bits: int
+
+
+def _read_table(item: Dataset) -> _Table | None:
+    """Read a modality or VOI LUT (PS3.3, C.11.1.1.1, C.11.2.1.1); None where it is damaged.
+
+    pydicom's own functions look for the byte order of the whole file, which single frames of
+    multi-frame files do not have, and wrap around in tables of 8 bits.
+    """
     try:
-        table = grey.VOILUTSequence[0]
-        bits = max(int(table.LUTDescriptor[2]), 1)
-        shown = np.asarray(apply_voi(np.asarray(values), grey), np.float64)
-    except Exception as error:  # a damaged table may fail anywhere in the library
-        raise DicomFileError("Its VOI LUT is missing or damaged.") from error
-    return np.asarray(np.rint(np.clip(shown / ((1 << bits) - 1), 0, 1) * 255), np.uint8)
+        count, first, bits = (int(one) for one in item.LUTDescriptor)
+        data = item.LUTData
+    except (AttributeError, TypeError, ValueError):
+        return None
+    count = count or 1 << 16
+    if isinstance(data, bytes):
+        # Words; but tables of 8 bits are also found as one byte an entry.
+        one_byte = bits == 8 and len(data) < 2 * count
+        entries = np.frombuffer(data[: len(data) // 2 * 2], np.uint8 if one_byte else "<u2")
+    else:
+        entries = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
+    if not 0 < count <= len(entries) or not 1 <= bits <= 16:
+        return None
+    return _Table(entries[:count].astype(np.uint16), first, bits)
+
+
+def _look_up(values: Pixels, table: _Table) -> Pixels:
+    first = table.first
+    # Where values are signed the first one is too, whatever the attribute was written as.
+    if first > 0x7FFF and values.size and values.min() < 0:
+        first -= 1 << 16
+    places = np.clip(np.floor(values).astype(np.int64) - first, 0, len(table.entries) - 1)
+    return np.asarray(table.entries[places])

@@ -91,6 +91,35 @@ def test_a_voi_lut_of_the_file_goes_before_its_window() -> None:
     assert to_8bit(stored, header, 0, window).tolist() == [[0, 80, 160, 255, 255]]
 
 
+@pytest.mark.parametrize(
+    ("descriptor", "data", "stored", "shown"),
+    [
+        ([4, 0, 8], [0, 80, 160, 255], [0, 1, 3, 1000], [0, 80, 255, 255]),
+        ([4, 0, 8], bytes([0, 0, 80, 0, 160, 0, 255, 0]), [0, 1, 3, 1000], [0, 80, 255, 255]),
+        ([4, 0, 8], bytes([0, 80, 160, 255]), [0, 1, 3, 1000], [0, 80, 255, 255]),
+        ([2, 65436, 16], [0, 65535], [-200, -100, -99, 5], [0, 0, 255, 255]),
+        ([3, 5, 12], [0, 2048, 4095], [-7, 5, 6, 7], [0, 0, 128, 255]),
+    ],
+)
+def test_tables_by_hand(
+    descriptor: list[int], data: Any, stored: list[int], shown: list[int]
+) -> None:
+    table = Dataset()
+    table.LUTDescriptor = descriptor
+    table.add_new(0x00283006, "OW" if isinstance(data, bytes) else "US", data)
+    header = make_dataset(RescaleIntercept=0, VOILUTSequence=[table])
+    assert to_8bit(np.array([stored], np.int16), header, 0, None).tolist() == [shown]
+
+
+def test_a_modality_lut_goes_before_the_window() -> None:
+    table = Dataset()
+    table.LUTDescriptor = [3, 0, 16]
+    table.LUTData = [0, 40, 400]
+    header = make_dataset(RescaleIntercept=0, ModalityLUTSequence=[table])
+    stored = np.array([[0, 1, 2]], np.int16)
+    assert to_8bit(stored, header, 0, Window("", 40, 400)).tolist() == [[102, 128, 255]]
+
+
 def test_presets_are_for_ct_only() -> None:
     lung = PRESETS["lung"]
     assert chosen_window(make_dataset(), 0, lung, None) == lung
