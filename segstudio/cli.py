@@ -33,6 +33,8 @@ _SUMMARIES = {
     "import": "Turn a data set in a known format into Label Studio tasks.",
     "qa": "Check a batch: agreement, gold, validation; gates and write-back.",
     "dicom": "Turn DICOM series into Label Studio tasks.",
+    "frames": "Turn videos and folders of frames into ordered Label Studio tasks.",
+    "propagate": "Propose masks for the frames between annotated key frames.",
     "plan": "Plan a batch: who draws what, how often.",
     "gold": "Seed gold tasks and score against them.",
     "rework": "Send tasks back for rework.",
