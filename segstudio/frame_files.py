@@ -179,7 +179,7 @@ def picture_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Order names as people count: numbers in them by value, the rest by letters.
 
     >>> sorted(["frame10.png", "frame9.png", "Frame1.png"], key=natural_key)
@@ -187,7 +187,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """
     parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
     key = tuple((0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts)
-    return (*key, (2, 0, name))
+    return key, name
 
 
 def is_video(path: Path) -> bool:
