@@ -8,7 +8,8 @@ DICOM PS3.3, A.51 and C.8.20.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -158,7 +159,8 @@ def _segmentation(
     date, time = content_moment(volume.slices, files)
     assisted = {class_id for one in annotated.slices for class_id in one.assisted}
     kind = context.options.get("type", "binary").upper()
-    dataset: Dataset = Segmentation(
+    dataset: Dataset = _quietly(
+        Segmentation,
         source_images=[images[at] for at in drawn],
         further_source_images=[images[at] for at in others],
         pixel_array=pixels,
@@ -190,6 +192,13 @@ def _segmentation(
     for keyword, value in shared_marks(volume.slices, files).items():
         setattr(dataset, keyword, value)
     return dataset
+
+
+def _quietly(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Call without the warning that a pseudonym is an unlikely name of a person."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*unlikely to represent the intended person")
+        return function(**arguments)
 
 
 def _pixels(slices: Sequence[SliceMasks], class_ids: Sequence[int], name: str) -> NDArray[np.uint8]:
