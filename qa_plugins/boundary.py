@@ -7,12 +7,20 @@ Every finding is a sentence with its evidence and is tested, so that chance is n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qa_plugins.agreement import draw_task
-from qa_plugins.habits import Habit, HabitSums, find_habits, outline_test, outline_values
+from qa_plugins.habits import (
+    OUTLINE_KINDS,
+    Habit,
+    HabitSums,
+    find_habits,
+    habit_weight,
+    outline_test,
+    outline_values,
+)
 from qa_plugins.metrics.overlap import mean_without_none
 from qa_plugins.object_deviations import Deviations, image_deviations
 from segstudio.plugins import CheckContext
@@ -48,18 +56,24 @@ class BoundaryCheck:
         sums = HabitSums(Deviations(), [])
         for task_id, found in measurements:
             sums.add(task_id, found)
+        people = _people(sums)
+        everybody = [one["id"] for one in people]
         habits = find_habits(sums)
         return {
-            "annotators": _people(sums),
-            "habits": [{**one.as_json(), "text": _sentence(one, _user)} for one in habits],
+            "annotators": people,
+            "habits": [
+                {**one.as_json(), "text": _sentence(one, _user, everybody)} for one in habits
+            ],
         }
 
     def report(self, summary: dict[str, Any], names: NameOf) -> Section:
         """Return the habits in sentences, and the offset of every annotator and class."""
-        habits = [_habit(one) for one in summary["habits"]]
+        everybody = [one["id"] for one in summary["annotators"]]
+        habits = _one_side([_habit(one) for one in summary["habits"]], everybody)
+        habits.sort(key=lambda one: -habit_weight(one.kind, one.value, one.count, one.total))
         findings = [
             Finding(
-                text=_sentence(habit, names),
+                text=_sentence(habit, names, everybody),
                 evidence=_evidence(habit),
                 severity="warning",
                 action=_action(habit, names),
@@ -134,23 +148,36 @@ def _people(sums: HabitSums) -> list[dict[str, Any]]:
     return [{"id": person, "classes": classes} for person, classes in sorted(people.items())]
 
 
-def _sentence(habit: Habit, names: NameOf) -> str:
+def _one_side(habits: list[Habit], everybody: Sequence[int]) -> list[Habit]:
+    """Of two annotators the outline habits of one: the other's are the same, turned round."""
+    if len(everybody) != 2:
+        return habits
+    return [
+        one for one in habits if one.kind not in OUTLINE_KINDS or one.annotator_id == everybody[0]
+    ]
+
+
+def _sentence(habit: Habit, names: NameOf, everybody: Sequence[int]) -> str:
+    """The habit; of two annotators beside the other one, since nobody knows who is right."""
     who, what, value = names(habit.annotator_id), f"“{habit.class_name}”", habit.value
     who = who[0].upper() + who[1:]
+    other = next((one for one in everybody if one != habit.annotator_id), None)
+    pair = len(everybody) == 2 and other is not None
+    than = f" than {names(other)}" if pair and other is not None else ""
     if habit.kind == "offset":
-        side = "too wide" if value > 0 else "too narrow"
-        return f"{who} draws {what} {abs(value):.1f} px {side}."
-    if habit.kind == "shift-x":
-        return f"{who} draws {what} {abs(value):.1f} px too far {'right' if value > 0 else 'left'}."
-    if habit.kind == "shift-y":
-        return f"{who} draws {what} {abs(value):.1f} px too far {'down' if value > 0 else 'up'}."
+        side = "wide" if value > 0 else "narrow"
+        compared = "wider" if value > 0 else "narrower"
+        how = f"{compared}{than}" if pair else f"too {side}"
+        return f"{who} draws {what} {abs(value):.1f} px {how}."
+    if habit.kind in ("shift-x", "shift-y"):
+        ways = ("right", "left") if habit.kind == "shift-x" else ("down", "up")
+        way = ways[0] if value > 0 else ways[1]
+        how = f"further {way}{than}" if pair else f"too far {way}"
+        return f"{who} draws {what} {abs(value):.1f} px {how}."
     if habit.kind == "outline-length":
-        how = (
-            f"{value - 1:.0%} longer, rougher"
-            if value > 1
-            else f"{1 - value:.0%} shorter, smoother"
-        )
-        return f"{who} draws {what} with outlines that are {how} than the others’."
+        longer = value > 1
+        how = f"{abs(value - 1):.0%} {'longer, rougher' if longer else 'shorter, smoother'}"
+        return f"{who} draws {what} with outlines that are {how}{than or ' than the others’'}."
     if habit.kind == "missing":
         return f"{who} leaves out {what} that all others draw."
     if habit.kind == "swap":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -34,6 +35,8 @@ from segstudio.tasks import Region, Task
 
 _TRACK_NAMES: Final = ("track_id", "trackid", "track", "object_id", "instance_id")
 _MIN_SIDE_PX: Final = 16
+_EXAMPLES: Final = 3
+_MAX_EXAMPLES: Final = 40
 _WORDS: Final = {
     "flicker": "is gone for one frame and back",
     "flash": "is there for one frame only",
@@ -158,7 +161,7 @@ class TemporalCheck:
                 one["class"],
                 one["kind"],
             ]
-            for one in summary["events"][:40]
+            for one in _examples(summary["events"])
         ]
         tables = [
             Table(
@@ -184,7 +187,12 @@ class TemporalCheck:
                 note="Of the pixels that the reference keeps in one class throughout so many "
                 "frames, the share that the annotator does not change either.",
             ),
-            Table(["Video", "Frame", "Task", "Annotator", "Class", "What"], events, title="Where"),
+            Table(
+                ["Video", "Frame", "Task", "Annotator", "Class", "What"],
+                events,
+                title="Where, for example",
+                note="All are in qa.json, up to 2,000.",
+            ),
         ]
         return Section(
             title="Videos",
@@ -269,7 +277,9 @@ def _findings(summary: dict[str, Any], names: NameOf) -> list[Finding]:
             counts = [(one["events"].get(kind, 0), one["name"]) for one in person["classes"]]
             counts = sorted((entry for entry in counts if entry[0]), reverse=True)
             if counts:
-                text = f"{start}: an object {happens}, {sum(count for count, _ in counts)} times."
+                total = sum(count for count, _ in counts)
+                often = "once" if total == 1 else f"{total} times"
+                text = f"{start}: an object {happens}, {often}."
                 evidence = ", ".join(f"“{name}” {count}" for count, name in counts[:8]) + "."
                 severity: Severity = "note" if kind == "vanished" else "warning"
                 findings.append(Finding(text, evidence, severity))
@@ -283,6 +293,17 @@ def _findings(summary: dict[str, Any], names: NameOf) -> list[Finding]:
         text = f"{summary['tasks_without_frame']} tasks name no video and frame and were left out."
         findings.append(Finding(text, "See the options video and frame."))
     return findings
+
+
+def _examples(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A few events of each kind and annotator: one that comes often hides no other."""
+    seen: Counter[tuple[str, int]] = Counter()
+    chosen = []
+    for event in events:
+        seen[event["kind"], event["annotator"]] += 1
+        if seen[event["kind"], event["annotator"]] <= _EXAMPLES:
+            chosen.append(event)
+    return chosen[:_MAX_EXAMPLES]
 
 
 def _timeline(entry: dict[str, Any], names: NameOf) -> Picture:

@@ -6,7 +6,7 @@ What is a fault depends on the project: see the options of `ValidationCheck`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from segstudio.tasks import Task
 
 MAX_LISTED: Final = 5_000
 _SHOWN: Final = 40
+_SHOWN_A_KIND: Final = 10
 _SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
 
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -160,13 +161,13 @@ class ValidationCheck:
                 "–" if fault["bbox"] is None else "x {} y {} · {} × {}".format(*fault["bbox"]),
                 fault["message"],
             ]
-            for fault in summary["faults"][:_SHOWN]
+            for fault in _shown(summary["faults"])
         ]
         total = sum(summary["counts"].values())
         table = Table(
             ["Task", "Annotator", "Severity", "Kind", "Place in pixels", "What"],
             rows,
-            note=f"The first {len(rows)} of {total}; all that are listed are in qa.json."
+            note=f"{len(rows)} of {total}, at most {_SHOWN_A_KIND} of a kind; qa.json lists more."
             if total > len(rows)
             else "",
         )
@@ -177,3 +178,14 @@ class ValidationCheck:
             findings=findings,
             tables=[table] if rows else [],
         )
+
+
+def _shown(faults: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first faults of each kind, the gravest first, so that a frequent kind hides no other."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for fault in faults:
+        seen[fault["kind"]] += 1
+        if seen[fault["kind"]] <= _SHOWN_A_KIND:
+            chosen.append(fault)
+    return chosen[:_SHOWN]

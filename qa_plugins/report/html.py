@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from markupsafe import Markup
 
@@ -31,6 +31,7 @@ MAX_MATRIX = 24
 MAX_CONFUSIONS = 8
 MAX_NOTES = 8
 MAX_GATE_TASKS = 6
+MAX_FINDINGS = 12
 
 _VERDICTS = {
     "pass": ("Pass", "pass", "✓"),
@@ -115,7 +116,7 @@ def render_report(
         ],
         task_by_id={task["id"]: task for task in result["tasks"]},
         pictures=pictures,
-        shared_note=_shared_note(pictures),
+        shared_note=shared_note(pictures),
         color_of={name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in colors.items()},
         conflict_counts=lambda task: _conflict_text(task["conflicts"]),
         confusions=confusions(result)[:MAX_CONFUSIONS],
@@ -129,6 +130,7 @@ def render_report(
         image_notes=image_notes[:MAX_NOTES],
         max_notes=MAX_NOTES,
         max_gate_tasks=MAX_GATE_TASKS,
+        max_findings=MAX_FINDINGS,
         who=lambda note: people.get(note.annotator_id, "somebody"),
         history=history,
         trend=Markup(trend_chart(history)),  # noqa: S704 - names are escaped in it
@@ -149,7 +151,15 @@ def _trend_note(history: Sequence[BatchRecord]) -> str:
     return f"Mean IoU of the latest batch, “{known[-1].label}”, is {how} that of the one before."
 
 
-def _shared_note(pictures: Sequence[TaskPicture]) -> str:
+class HasNote(Protocol):
+    """A picture that may say why it has no photo."""
+
+    @property
+    def note(self) -> str:
+        """The sentence; empty where the photo is there."""
+
+
+def shared_note(pictures: Sequence[HasNote]) -> str:
     """One sentence where no picture has its photo, so that it is said once."""
     notes = [picture.note for picture in pictures]
     return notes[0] if len(notes) > 1 and all(notes) else ""

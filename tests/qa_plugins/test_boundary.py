@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def test_of_two_people_both_sides_are_given_and_none_is_called_right() -> None:
     found = summary(batch(lambda p, n: cars(n, grow_px=2 if p == A else 0), people=(A, B)))
     offsets = {h["annotator"]: h["value"] for h in found["habits"] if h["kind"] == "offset"}
     assert offsets[A] == pytest.approx(-offsets[B]) == pytest.approx(2, abs=0.2)
+    # The page says it once, and who is right is left open.
+    section = BoundaryCheck().report(found, lambda person: f"annotator {'AB'[person - A]}")
+    sides = [one.text for one in section.findings if "wider" in one.text or "narrow" in one.text]
+    assert len(sides) == 1
+    assert re.fullmatch(r"Annotator A draws “car” [12]\.\d px wider than annotator B\.", sides[0])
 
 
 def test_chance_is_not_called_habit() -> None:

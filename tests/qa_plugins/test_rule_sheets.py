@@ -199,11 +199,32 @@ def test_habits_are_said_to_the_person_and_name_nobody_else() -> None:
         "unit": "object", "p_value": 0.01, "other_class": None, "versus": 72,
     }  # fmt: skip
     wide = {**habit, "kind": "offset", "value": 3.14, "versus": None}
-    result = {"checks": {"boundary": {"habits": [habit, wide, {**wide, "annotator": 72}]}}}
-    (only, evidence), (offset, _) = habit_sentences(result, 71)
+    people = [{"id": person, "tasks": 3} for person in (71, 72, 73)]
+    found = {"boundary": {"habits": [wide, habit, {**wide, "annotator": 72}]}}
+    (only, evidence), (offset, _) = habit_sentences({"checks": found, "annotators": people}, 71)
     assert "72" not in only and evidence == "9 of 10 objects"
-    assert "3.1 px wider" in offset and "inwards" in offset
+    assert "3.1 px wider than the others’" in offset and "inwards" in offset
+    pair = {"checks": found, "annotators": people[:2]}
+    assert habit_sentences(pair, 71)[1][0].endswith("wider than the other annotator’s.")
     assert feedback_file("../x") == "x.html"
+
+
+def test_the_habits_that_matter_most_come_first_and_no_class_takes_all_places() -> None:
+    def habit(name: str, value: float, kind: str = "offset") -> dict[str, Any]:
+        return {
+            "kind": kind, "annotator": 71, "class": name, "value": value, "count": 9, "of": 10,
+            "unit": "task", "p_value": 0.01, "other_class": None, "versus": None,
+        }  # fmt: skip
+
+    habits = [habit("sky", 1.0), habit("car", -4.0), habit("car", 4.5, "shift-x")]
+    habits += [habit("car", 3.0, "shift-y"), habit("road", 0.9, "missing")]
+    people = [{"id": person, "tasks": 3} for person in (71, 72, 73)]
+    result = {"checks": {"boundary": {"habits": habits}}, "annotators": people}
+    said = [text for text, _ in habit_sentences(result, 71)]
+    assert [next(name for name in ("car", "sky", "road") if name in text) for text in said] == [
+        "road", "car", "car", "sky", "car",
+    ]  # fmt: skip
+    assert "further right" in said[1] and "narrower" in said[2] and "further down" in said[4]
 
 
 def test_most_of_the_others_is_at_least_half() -> None:
