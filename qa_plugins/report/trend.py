@@ -109,7 +109,7 @@ def _grid(scale: _Scale, shown: Sequence[BatchRecord]) -> list[str]:
             f'<text x="{scale.x(index)}" y="{HEIGHT - 22}" text-anchor="middle" class="t">'
             f"{escape(_short(one.label))}</text>"
             f'<text x="{scale.x(index)}" y="{HEIGHT - 7}" text-anchor="middle" class="t s">'
-            f"{escape(one.measured_at[:10])}</text>"
+            f"{escape(one.measured_at[:10])} UTC</text>"
         )
     return parts
 
