@@ -25,8 +25,17 @@ import click
     help="Environment of the Label Studio server, made when missing.  "
     "[default: SEGSTUDIO_LABEL_STUDIO_VENV or .venv-label-studio]",
 )
+@click.option(
+    "--medical",
+    is_flag=True,
+    help="CT slices imported from DICOM, with organ labels and SAM assist, instead of photos.",
+)
 def demo(
-    exit_when_done: bool, out_dir: Path, port: int | None, label_studio_venv: Path | None
+    exit_when_done: bool,
+    out_dir: Path,
+    port: int | None,
+    label_studio_venv: Path | None,
+    medical: bool,
 ) -> None:
     """Run the whole thing on this machine: Label Studio, SAM, agreement, exports.
 
@@ -35,10 +44,23 @@ def demo(
     from demo.environments import say
     from demo.processes import terminate_like_interrupt
     from demo.run import DemoOptions, default_label_studio_venv, running_demo
-    from demo.summary import print_summary
+    from demo.summary import print_summary, print_table
 
     started = time.monotonic()
     options = DemoOptions(out_dir, label_studio_venv or default_label_studio_venv(), port)
+    if medical:
+        from demo.medical import medical_table, running_medical_demo
+
+        with terminate_like_interrupt(), running_medical_demo(options) as medical_state:
+            try:
+                say(f"All done in {time.monotonic() - started:.0f} s.")
+                print_table(medical_table(medical_state, stays_up=not exit_when_done))
+                while not exit_when_done:
+                    medical_state.require_running()
+                    time.sleep(1.0)
+            except KeyboardInterrupt:
+                say("")
+        return
     with terminate_like_interrupt(), running_demo(options) as state:
         try:
             say(f"All done in {time.monotonic() - started:.0f} s.")

@@ -17,7 +17,8 @@ from segstudio.masks import Mask
 from segstudio.region_values import mask_to_value
 
 PROJECT_TITLE = "segstudio demo"
-_MARKER = "[made by segstudio demo]"
+_MARKER_START = "[made by segstudio demo"
+_MARKER = f"{_MARKER_START}]"
 _DESCRIPTION = (
     "Free photos of scikit-image. What annotators 1, 2 and 3 drew on {photos} is simulated: "
     "objects found by classical methods, changed in known ways; every such region says so in its "
@@ -45,9 +46,27 @@ def ensure_project(client: Client, label_config: str, simulated_photos: Iterable
     Raises:
         ServerError: The server refused.
     """
+    description = _DESCRIPTION.format(photos=", ".join(simulated_photos))
+    return ensure_titled_project(
+        client,
+        label_config,
+        title=PROJECT_TITLE,
+        description=description,
+        maximum_annotations=ANNOTATORS_PER_TASK,
+    )
+
+
+def ensure_titled_project(
+    client: Client, label_config: str, *, title: str, description: str, maximum_annotations: int
+) -> int:
+    """Gives the id of a project of this title that a demo made, making it when there is none.
+
+    Raises:
+        ServerError: The server refused.
+    """
     page = client.get_json("/api/projects/", what="the projects", page_size=1000)
     for project in page["results"]:
-        if project["title"] == PROJECT_TITLE and _MARKER in (project["description"] or ""):
+        if project["title"] == title and _MARKER_START in (project["description"] or ""):
             project_id = int(project["id"])
             if project["label_config"].strip() != label_config.strip():
                 _request(client, "PATCH", f"/api/projects/{project_id}/", label_config=label_config)
@@ -56,10 +75,10 @@ def ensure_project(client: Client, label_config: str, simulated_photos: Iterable
         client,
         "POST",
         "/api/projects/",
-        title=PROJECT_TITLE,
-        description=_DESCRIPTION.format(photos=", ".join(simulated_photos)),
+        title=title,
+        description=description,
         label_config=label_config,
-        maximum_annotations=ANNOTATORS_PER_TASK,
+        maximum_annotations=maximum_annotations,
     )
     return int(made["id"])
 
@@ -79,7 +98,7 @@ def ensure_tasks(client: Client, project_id: int, photos: Mapping[str, Path]) ->
             tasks.setdefault(task["data"]["photo"], int(task["id"]))
     missing = {name: path for name, path in photos.items() if name not in tasks}
     for name, path in missing.items():
-        address = _upload(client, project_id, path)
+        address = upload_image(client, project_id, path)
         made = client.json_of(
             client.request(
                 "POST",
@@ -184,8 +203,12 @@ def _user_id(completed_by: Any) -> int:
     return int(completed_by["id"] if isinstance(completed_by, dict) else completed_by)
 
 
-def _upload(client: Client, project_id: int, path: Path) -> str:
-    """Stores the file on the server; gives its address as tasks refer to it."""
+def upload_image(client: Client, project_id: int, path: Path) -> str:
+    """Stores an image on the server; gives its address as tasks refer to it.
+
+    Raises:
+        ServerError: The server refused.
+    """
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     try:
         answer = client.http.post(
@@ -197,7 +220,7 @@ def _upload(client: Client, project_id: int, path: Path) -> str:
         raise describe_connection_error(client.url, f"the upload of {path.name}", error) from error
     if answer.is_error:
         raise ServerError(
-            f"Label Studio at {client.url} did not take the photo {path} (HTTP "
+            f"Label Studio at {client.url} did not take the image {path} (HTTP "
             f"{answer.status_code}: {' '.join(answer.text.split())[:200]}).",
             answer.status_code,
         )

@@ -15,10 +15,15 @@ SHORTEST_WIDTH = 110
 
 def print_summary(state: DemoState, *, stays_up: bool) -> None:
     """Prints the table on standard output."""
+    print_table(summary_table(state, stays_up=stays_up))
+
+
+def print_table(table: Table) -> None:
+    """Prints a table on standard output, wide enough where nobody watches."""
     console = Console(highlight=False)
     if console.width < SHORTEST_WIDTH and not console.is_terminal:
         console = Console(highlight=False, width=SHORTEST_WIDTH)
-    console.print(summary_table(state, stays_up=stays_up))
+    console.print(table)
     console.file.flush()  # a pipe would keep the table until the demo ends
 
 
