@@ -30,6 +30,7 @@ from segstudio.writeback_annotations import (
     write_label_config,
     write_result,
 )
+from segstudio.writeback_overlap import OverlapSummary, write_overlaps
 from segstudio.writeback_predictions import PredictionSetup, configure_predictions
 from segstudio.writeback_project import (
     ensure_tab,
@@ -54,6 +55,7 @@ from segstudio.writeback_webhooks import ensure_webhook, remove_webhooks
 
 __all__ = [
     "META_KEY",
+    "OverlapSummary",
     "PredictionSetup",
     "PredictionsSummary",
     "StoredResult",
@@ -80,6 +82,7 @@ __all__ = [
     "stored_tasks",
     "task_rows",
     "write_instructions",
+    "write_overlaps",
     "write_label_config",
     "write_predictions",
     "write_result",
