@@ -9,28 +9,39 @@ from pathlib import Path
 import click
 
 from batch.label_use import LabelRow, as_json, compare, count_labels
+from batch.migrate_command import migrate
 from segstudio.cli_options import SourceOptions, server_options, source_options
 from segstudio.errors import EXIT_GATE_FAILED, UsageError
 
 
 @click.group()
 def labels() -> None:
-    """Compare the labels in use with the labelling interface; publish its rules."""
+    """Compare the labels in use with the labelling interface, migrate them, publish their rules."""
+
+
+labels.add_command(migrate)
 
 
 @labels.command()
 @source_options
 @click.option("--strict", is_flag=True, help="Exit code 1 when a used label is lost.")
+@click.option(
+    "--against", "earlier", metavar="T.yaml|DIR|dataset.json",
+    type=click.Path(exists=True, path_type=Path),
+    help="An earlier batch's taxonomy, export or delivery: no id may have changed since.",
+)  # fmt: skip
 @click.option("--json", "as_json_text", is_flag=True, help="Print JSON in place of a table.")
-def check(source: SourceOptions, strict: bool, as_json_text: bool) -> None:
+def check(source: SourceOptions, strict: bool, earlier: Path | None, as_json_text: bool) -> None:
     """List the labels that annotations use and the interface no longer has, with counts.
 
     With a taxonomy (--taxonomy, or the one beside an export file) also check that interface and
-    taxonomy have the same classes; one that either lacks is an error that names it.
+    taxonomy have the same classes; one that either lacks is an error that names it. With --against
+    a class that has another id, name or kind than in an earlier batch, or is gone, is one too.
 
     Exit code 0 whatever is lost, with --strict 1.
     """
-    from segstudio.taxonomy import load_taxonomy, require_fit
+    from batch.taxonomy_drift import require_no_drift
+    from segstudio.taxonomy import derive_taxonomy, load_taxonomy, require_fit
 
     opened = source.open()
     config = opened.label_config
@@ -50,6 +61,10 @@ def check(source: SourceOptions, strict: bool, as_json_text: bool) -> None:
     taxonomy_path = source.taxonomy or opened.taxonomy_path
     if taxonomy_path is not None:
         require_fit(load_taxonomy(taxonomy_path), config)
+    if earlier is not None:
+        now = load_taxonomy(taxonomy_path) if taxonomy_path else derive_taxonomy(config)
+        for sentence in require_no_drift(earlier, now):
+            click.echo(sentence, err=as_json_text)
     if strict and lost:
         raise click.exceptions.Exit(EXIT_GATE_FAILED)
 
