@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from exporters.dicom_series import AnnotatedVolume, SliceMasks, series_volumes, slice_record
+from exporters.dicom_segments import (
+    VolumeSegment,
+    content_uid,
+    long_string,
+    segment_code,
+    segment_description,
+    segment_pixels,
+    segments_of,
+)
+from exporters.dicom_series import AnnotatedVolume, series_volumes, slice_record
 from exporters.dicom_source import (
     SourceFiles,
     content_moment,
@@ -30,23 +35,20 @@ from exporters.files import compact_json, write_bytes, write_json
 from exporters.options import check_options
 from exporters.records import scene_of
 from segstudio.cli import installed_version
-from segstudio.errors import MissingExtraError, SegstudioError, UsageError
+from segstudio.errors import MissingExtraError, UsageError
 from segstudio.images import AnnotatedImage
-from segstudio.masks import union_all
 from segstudio.plugins import ExportContext
-from segstudio.taxonomy import ConceptCode, SegmentClass, Taxonomy, dump_taxonomy
+from segstudio.taxonomy import Taxonomy, dump_taxonomy
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_OPTIONS: Final = {"type": ("binary", "fractional"), "dicom": (), "beside": ()}
-PRIVATE_SCHEME: Final = "99SEGSTUDIO"
-"""The coding scheme of classes without a code: the value is the class id, the meaning its name."""
-
-ANATOMY: Final = ConceptCode("SCT", "91723000", "Anatomical Structure")
-_UNCODED: Final = ConceptCode(PRIVATE_SCHEME, "class", "Class of a taxonomy")
-_MAX_TEXT_CHARS: Final = 64
-_MOST_VOXELS: Final = 2**32
+_OPTIONS: Final = {
+    "type": ("binary", "fractional"),
+    "segments": ("classes", "objects"),
+    "dicom": (),
+    "beside": (),
+}
 _SERIES_NUMBER: Final = 900
 _UNICODE: Final = "ISO_IR 192"
 
@@ -74,7 +76,8 @@ class DicomSegExporter:
 
     def write_image(self, image: AnnotatedImage, context: ExportContext) -> dict[str, Any]:
         """Return the record of one slice with its masks."""
-        record = slice_record(image, context, "DICOM SEG")
+        by_object = context.options.get("segments") == "objects"
+        record = slice_record(image, context, "DICOM SEG", with_objects=by_object)
         record["losses"] |= {
             "overlapped_px": 0,
             "hidden_regions": 0,
@@ -94,18 +97,11 @@ class DicomSegExporter:
         write_json(context.out_dir / "volumes.json", {"volumes": entries})
 
 
-def segment_code(one: SegmentClass) -> ConceptCode:
-    """Return a class's code and category; one without a code gets a private one."""
-    if one.code is None:
-        meaning = one.name[:_MAX_TEXT_CHARS].replace("\\", "/")
-        return ConceptCode(PRIVATE_SCHEME, str(one.id), meaning, _UNCODED)
-    code = one.code
-    return ConceptCode(code.scheme, code.value, code.meaning, code.category or ANATOMY)
-
-
 def _write(annotated: AnnotatedVolume, context: ExportContext) -> dict[str, Any]:
     volume, taxonomy = annotated.volume, context.taxonomy
-    class_ids = annotated.class_ids()
+    segments = segments_of(
+        annotated, taxonomy, by_object=context.options.get("segments") == "objects"
+    )
     grid = volume.grid()
     entry: dict[str, Any] = {
         "series": volume.slices[0].series,
@@ -117,10 +113,10 @@ def _write(annotated: AnnotatedVolume, context: ExportContext) -> dict[str, Any]
         "tasks": [one.task_id for one in annotated.slices],
         "segments": [],
     }
-    if not class_ids:  # a Segmentation without a segment is none
+    if not segments:  # a Segmentation without a segment is none
         entry["note"] = "Nobody drew anything on this series."
         return entry
-    dataset = _segmentation(annotated, class_ids, context)
+    dataset = _segmentation(annotated, segments, context)
     if grid is not None and grid.depth > 1 and not grid.is_sheared:
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         measures.SpacingBetweenSlices = _decimal(grid.spacing_mm[2])
@@ -130,22 +126,24 @@ def _write(annotated: AnnotatedVolume, context: ExportContext) -> dict[str, Any]
     write_bytes(context.out_dir / entry["file"], content.getvalue())
     entry["sop_instance_uid"] = str(dataset.SOPInstanceUID)
     entry["overlap"] = str(dataset.SegmentsOverlap)
-    for number, class_id in enumerate(class_ids, start=1):
-        code = segment_code(taxonomy.by_id[class_id])
+    for number, segment in enumerate(segments, start=1):
+        segment_class = taxonomy.by_id[segment.class_id]
+        code = segment_code(segment_class)
         entry["segments"].append(
             {
                 "number": number,
-                "class_id": class_id,
-                "name": taxonomy.by_id[class_id].name,
+                "class_id": segment.class_id,
+                "name": segment.label,
+                "track": segment.track,
                 "code": [code.scheme, code.value, code.meaning],
-                "is_coded": taxonomy.by_id[class_id].code is not None,
+                "is_coded": segment_class.code is not None,
             }
         )
     return entry
 
 
 def _segmentation(
-    annotated: AnnotatedVolume, class_ids: Sequence[int], context: ExportContext
+    annotated: AnnotatedVolume, segments: Sequence[VolumeSegment], context: ExportContext
 ) -> Dataset:
     from highdicom.seg import Segmentation
 
@@ -154,10 +152,9 @@ def _segmentation(
     images = source_images(volume.slices, files)
     drawn = [at for at, one in enumerate(annotated.slices) if one.whole]
     others = [at for at in range(len(images)) if at not in set(drawn)]
-    pixels = _pixels([annotated.slices[at] for at in drawn], class_ids, volume.name)
-    seed = _seed(annotated, context)
+    pixels = segment_pixels(segments, drawn, volume)
+    seed = _seed(annotated, segments, context)
     date, time = content_moment(volume.slices, files)
-    assisted = {class_id for one in annotated.slices for class_id in one.assisted}
     kind = context.options.get("type", "binary").upper()
     dataset: Dataset = _quietly(
         Segmentation,
@@ -167,8 +164,8 @@ def _segmentation(
         segmentation_type=kind,
         fractional_type="OCCUPANCY" if kind == "FRACTIONAL" else None,
         segment_descriptions=[
-            _description(number, context.taxonomy.by_id[class_id], class_id in assisted)
-            for number, class_id in enumerate(class_ids, start=1)
+            segment_description(number, segment, context.taxonomy.by_id[segment.class_id], seed)
+            for number, segment in enumerate(segments, start=1)
         ],
         series_instance_uid=content_uid(seed, "series"),
         series_number=_SERIES_NUMBER,
@@ -179,7 +176,7 @@ def _segmentation(
         software_versions=installed_version(),
         device_serial_number="segstudio",
         content_label="SEGMENTATION",
-        content_description=context.taxonomy.name[:_MAX_TEXT_CHARS].replace("\\", "/"),
+        content_description=long_string(context.taxonomy.name),
         series_description="Segmentation",
         specific_character_set=_UNICODE,
         content_date=date,
@@ -201,103 +198,36 @@ def _quietly(function: Callable[..., Any], **arguments: Any) -> Any:
         return function(**arguments)
 
 
-def _pixels(slices: Sequence[SliceMasks], class_ids: Sequence[int], name: str) -> NDArray[np.uint8]:
-    """Return (slices, rows, columns, segments) of 0 and 1, or a label map without the last."""
-    rows, columns = slices[0].dicom.rows, slices[0].dicom.columns
-    overlap = any(
-        sum(mask.area_px for mask in one.whole.values())
-        > union_all(one.whole.values(), rows, columns).area_px
-        for one in slices
-    )
-    shape: tuple[int, ...] = (len(slices), rows, columns)
-    if overlap or len(class_ids) > np.iinfo(np.uint8).max:
-        shape = (*shape, len(class_ids))
-    if int(np.prod([float(side) for side in shape])) > _MOST_VOXELS:
-        raise SegstudioError(
-            f"The segmentation of {name} would have {' x '.join(map(str, shape))} voxels, more "
-            f"than {_MOST_VOXELS}; export its tasks in parts."
-        )
-    pixels = np.zeros(shape, np.uint8)
-    for at, one in enumerate(slices):
-        for number, class_id in enumerate(class_ids):
-            if class_id not in one.whole:
-                continue
-            mask = one.whole[class_id].to_dense()
-            if len(shape) == 4:
-                pixels[at, :, :, number] = mask
-            else:
-                pixels[at][mask] = number + 1
-    return pixels
-
-
-def _description(number: int, one: SegmentClass, is_assisted: bool) -> Any:
-    from highdicom import AlgorithmIdentificationSequence
-    from highdicom.color import CIELabColor
-    from highdicom.seg import SegmentDescription
-    from pydicom.sr.codedict import codes
-
-    code = segment_code(one)
-    assert code.category is not None  # noqa: S101 - for mypy: segment_code gives one
-    algorithm = None
-    if is_assisted:
-        algorithm = AlgorithmIdentificationSequence(
-            name="Segment Anything assist",
-            family=codes.DCM.ArtificialIntelligence,
-            version=installed_version(),
-        )
-    return SegmentDescription(
-        segment_number=number,
-        segment_label=one.name[:_MAX_TEXT_CHARS].replace("\\", "/"),
-        segmented_property_category=_concept(code.category),
-        segmented_property_type=_concept(code),
-        algorithm_type="SEMIAUTOMATIC" if is_assisted else "MANUAL",
-        algorithm_identification=algorithm,
-        display_color=CIELabColor.from_rgb(*one.color),
-    )
-
-
-def _concept(code: ConceptCode) -> Any:
-    from highdicom.sr import CodedConcept
-
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
-
-
 def _files(options: Mapping[str, str]) -> SourceFiles:
     if "dicom" in options:
         return SourceFiles(Path(options["dicom"]), must_exist=True)
     return SourceFiles(Path(options["beside"]) if "beside" in options else None)
 
 
-def _seed(annotated: AnnotatedVolume, context: ExportContext) -> bytes:
-    """Return what makes a segmentation the one it is: its source, its masks, classes, options."""
+def _seed(
+    annotated: AnnotatedVolume, segments: Sequence[VolumeSegment], context: ExportContext
+) -> bytes:
+    """Return what makes a segmentation the one it is: its source, segments, classes, options."""
     content = [
         installed_version(),
         context.options.get("type", "binary"),
         dump_taxonomy(context.taxonomy),
-        *(
+        [one.dicom.as_task_data() for one in annotated.slices],
+        sorted({str(who) for one in annotated.slices for who in one.annotator_ids}),
+        [
             [
-                one.dicom.as_task_data(),
-                sorted(str(annotator) for annotator in one.annotator_ids),
-                sorted(one.assisted),
+                segment.class_id,
+                segment.track,
+                segment.is_assisted,
                 [
-                    (class_id, mask.to_coco_rle()["counts"].decode("ascii"))
-                    for class_id, mask in sorted(one.whole.items())
+                    None if mask is None else mask.to_coco_rle()["counts"].decode("ascii")
+                    for mask in segment.masks
                 ],
             ]
-            for one in annotated.slices
-        ),
+            for segment in segments
+        ],
     ]
     return compact_json(content).encode("utf-8")
-
-
-def content_uid(seed: bytes, role: str) -> str:
-    """Return the UID of a part of an object that is known by its content alone.
-
-    >>> content_uid(b"a", "series") == content_uid(b"a", "series")
-    True
-    """
-    digest = blake2b(seed, digest_size=16, person=role.encode()[:16]).digest()
-    return f"2.25.{int.from_bytes(digest, 'big')}"
 
 
 def _make_repeatable(dataset: Dataset, dimensions_uid: str) -> None:

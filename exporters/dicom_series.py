@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exporters.records import image_record, scene_of
+from exporters.tracks import FrameObject, given_track
 from segstudio.dicom_geometry import DicomSlice, read_dicom, require_dicom
 from segstudio.dicom_volumes import SliceVolume, group_volumes
 from segstudio.errors import SegstudioError
@@ -28,7 +29,8 @@ class SliceMasks:
     """One slice and the pixels of each class on it, by class id.
 
     `whole` has what was drawn, where classes may overlap; `visible` what the overlap policy leaves
-    of it, with VOID pixels under `void`. `assisted` are the classes in which a model had a part.
+    of it, with VOID pixels under `void`. `objects` are those of thing classes, one by one, where
+    they were asked for. `assisted` are the classes in which a model had a part.
     """
 
     dicom: DicomSlice
@@ -37,6 +39,7 @@ class SliceMasks:
     annotator_ids: set[int | None] = field(default_factory=set)
     whole: dict[int, Mask] = field(default_factory=dict)
     visible: dict[int, Mask] = field(default_factory=dict)
+    objects: list[FrameObject] = field(default_factory=list)
     assisted: set[int] = field(default_factory=set)
 
 
@@ -52,13 +55,16 @@ class AnnotatedVolume:
         return sorted({class_id for one in self.slices for class_id in one.whole})
 
 
-def slice_record(image: AnnotatedImage, context: ExportContext, purpose: str) -> dict[str, Any]:
+def slice_record(
+    image: AnnotatedImage, context: ExportContext, purpose: str, *, with_objects: bool = False
+) -> dict[str, Any]:
     """Return the record of one image of a slice, with its masks.
 
     Args:
         image: the image; its task's data must describe a DICOM slice with geometry.
         context: the export.
         purpose: the format, for the sentences.
+        with_objects: keep the objects of thing classes apart as well.
 
     Raises:
         DicomGeometryError: the task has no DICOM geometry.
@@ -79,11 +85,21 @@ def slice_record(image: AnnotatedImage, context: ExportContext, purpose: str) ->
         visible.setdefault(segment.class_id, []).append(segment.mask)
     whole: dict[int, list[Mask]] = {}
     assisted: set[int] = set()
+    objects: list[dict[str, Any]] = []
     for classed in classify_regions(image.regions, taxonomy, *size).regions:
         found = classed.segment_class
         if found is None or classed.is_void or classed.mask.is_empty:
             continue
         whole.setdefault(found.id, []).append(classed.mask)
+        if with_objects and found.is_thing:
+            objects.append(
+                {
+                    "class_id": found.id,
+                    "counts": _coco(classed.mask),
+                    "track": given_track(classed.region.attributes),
+                    "region": classed.region.id,
+                }
+            )
         if classed.region.score is not None or classed.region.origin.startswith("prediction"):
             assisted.add(found.id)
     things = {one.id for one in taxonomy.classes if one.is_thing}
@@ -94,11 +110,12 @@ def slice_record(image: AnnotatedImage, context: ExportContext, purpose: str) ->
         whole=_counts(whole, size),
         visible=_counts(visible, size),
         void=_coco(scene.void_mask),
+        objects=objects,
         assisted=sorted(assisted),
         losses={
-            "instances_merged": sum(
-                len(masks) - 1 for class_id, masks in whole.items() if class_id in things
-            ),
+            "instances_merged": 0
+            if with_objects
+            else sum(len(masks) - 1 for class_id, masks in whole.items() if class_id in things),
             "segments_without_their_attributes": sum(
                 bool(segment.attributes) for segment in scene.segments
             ),
@@ -142,6 +159,9 @@ def _join(by_task: dict[int, SliceMasks], record: Mapping[str, Any]) -> None:
         slice_ = by_task[task_id] = SliceMasks(dicom, task_id, Mask.empty(*size))
     slice_.annotator_ids.add(record["annotator_id"])
     slice_.assisted.update(record["assisted"])
+    for one in record["objects"]:
+        mask = Mask.from_coco_rle({"size": list(size), "counts": one["counts"]})
+        slice_.objects.append(FrameObject(one["class_id"], mask, one["track"], one["region"]))
     for key, mask in _masks(record["whole"], size).items():
         slice_.whole[key] = slice_.whole[key] | mask if key in slice_.whole else mask
     visible = _masks(record["visible"], size)

@@ -25,7 +25,7 @@ from exporters.names import image_ending
 from exporters.options import SPLIT_OPTIONS, check_options, image_split
 from exporters.png import rgb_png
 from exporters.records import image_record, scene_of
-from exporters.tracks import FrameObject, Track, link_tracks
+from exporters.tracks import TRACK_NAMES, FrameObject, Track, given_track, link_tracks
 from segstudio.errors import SegstudioError, UsageError
 from segstudio.images import AnnotatedImage
 from segstudio.masks import Mask
@@ -39,8 +39,7 @@ _OPTIONS: Final = {
     **SPLIT_OPTIONS,
 }
 _VOID: Final = 255
-_TRACK_NAMES: Final = ("track_id", "trackid", "track", "object_id", "instance_id")
-_HELD: Final = {*_TRACK_NAMES, *CROWD}
+_HELD: Final = {*TRACK_NAMES, *CROWD}
 _NOT_IN_NAME: Final = re.compile(r"[^\w.-]+")
 _MOST_NAME_CHARS: Final = 100
 _FRAMES_AT_ONCE: Final = 2000
@@ -86,7 +85,7 @@ class KittiStepExporter:
                 losses["segments_without_train_id"] += 1
                 continue
             is_object = one.is_thing and not is_flagged(segment.attributes, CROWD)
-            given = _given_track(segment.attributes) if is_object else None
+            given = given_track(segment.attributes) if is_object else None
             losses["tracks_not_given"] += is_object and given is None
             losses["segments_without_their_attributes"] += bool(
                 {name.lower() for name in segment.attributes} - _HELD
@@ -166,20 +165,6 @@ def _sequence_and_frame(image: AnnotatedImage, options: Mapping[str, str]) -> tu
             f"data a field '{options.get('frame', 'frame')}', or name one with --option frame=NAME."
         )
     return sequence, int(given)
-
-
-def _given_track(attributes: Mapping[str, Any]) -> str | None:
-    """Return the answer to a per-region control that is named like a track id."""
-    by_name = {name.lower(): answer for name, answer in attributes.items()}
-    for name in _TRACK_NAMES:
-        answer = by_name.get(name)
-        if isinstance(answer, list | tuple):
-            answer = answer[0] if answer else None
-        if isinstance(answer, float) and answer == int(answer):
-            answer = int(answer)
-        if answer not in (None, ""):
-            return str(answer).strip()
-    return None
 
 
 def _sequences(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from segstudio.errors import SegstudioError
 from segstudio.masks import Mask, iou
 
 Reason = Literal["given", "same region", "overlap", "new"]
+
+TRACK_NAMES: Final = ("track_id", "trackid", "track", "object_id", "instance_id")
+"""Per-region controls of these names say which track an object is on."""
 
 MAX_TRACK_ID: Final = 65_535
 MIN_IOU: Final = 0.3
@@ -35,6 +38,20 @@ class Track:
 
     id: int
     reason: Reason
+
+
+def given_track(attributes: Mapping[str, Any]) -> str | None:
+    """Return the answer to a per-region control that is named like a track id, or None."""
+    by_name = {name.lower(): answer for name, answer in attributes.items()}
+    for name in TRACK_NAMES:
+        answer = by_name.get(name)
+        if isinstance(answer, list | tuple):
+            answer = answer[0] if answer else None
+        if isinstance(answer, float) and answer == int(answer):
+            answer = int(answer)
+        if answer not in (None, ""):
+            return str(answer).strip()
+    return None
 
 
 def link_tracks(
@@ -62,7 +79,7 @@ def link_tracks(
     for number in numbers.values():
         if number > MAX_TRACK_ID:
             raise SegstudioError(
-                f"A region has the track id {number}; KITTI-STEP holds ids up to {MAX_TRACK_ID}."
+                f"A region has the track id {number}; ids run to {MAX_TRACK_ID}."
             )
     free = _free(set(numbers.values()))
     ids: dict[tuple[str, int, str], int] = {}
@@ -127,6 +144,6 @@ def _free(taken: set[int]) -> Iterator[int]:
         if number not in taken:
             yield number
     raise SegstudioError(
-        f"A sequence has more than {MAX_TRACK_ID} tracks, which KITTI-STEP cannot number; cut it "
+        f"A sequence has more than {MAX_TRACK_ID} tracks, which is more than 16 bits can number; cut it "
         "into shorter ones by the tasks' field `video`."
     )

@@ -15,7 +15,7 @@ from highdicom.seg import segread
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 
-from exporters.dicom_seg import PRIVATE_SCHEME, content_uid
+from exporters.dicom_segments import PRIVATE_SCHEME, content_uid
 from segstudio.errors import SegstudioError, UsageError
 from tests.exporters.projects import annotation, box, brush, run, source_of, task
 from tests.exporters.series import (
@@ -193,6 +193,35 @@ def test_what_a_model_proposed_is_semiautomatic(tmp_path: Path) -> None:
     kinds = [str(one.SegmentAlgorithmType) for one in seg.SegmentSequence]
     assert kinds == ["SEMIAUTOMATIC", "MANUAL"]
     assert "Segment Anything" in seg.SegmentSequence[0].SegmentAlgorithmName
+
+
+def test_objects_of_neighbouring_slices_are_one_segment_with_a_tracking_id(tmp_path: Path) -> None:
+    series = Series()
+    left, right, liver = (np.zeros((4, 9, 13), bool) for _ in range(3))
+    left[0:3, 1:5, 1:5] = True  # three slices, moving by a pixel
+    left[2, 1:5, 1] = False
+    right[1:4, 3:8, 7:12] = True
+    liver[:, 0:6, 0:9] = True
+    tasks = series_tasks(series, liver[None], ("Liver",))
+    for at, one in enumerate(tasks):
+        for name, masks in (("a", left), ("b", right)):
+            if masks[at].any():
+                region = brush(f"{name}{at}", "Lesion", masks[at])
+                one["annotations"][0]["result"].append(region)
+    out = export(tmp_path, tasks, segments="objects")
+    seg = segread(seg_file(out))
+    assert [one.segment_label for one in seg.SegmentSequence] == ["Liver", "Lesion 1", "Lesion 2"]
+    pixels = seg.get_pixels_by_source_instance(
+        [series.dicom(at)["sop_instance_uid"] for at in range(4)]
+    )
+    assert np.array_equal(pixels.transpose(3, 0, 1, 2), np.stack([liver, left, right]))
+    assert seg.SegmentSequence[1].TrackingID == "Lesion 1"
+    assert seg.SegmentSequence[1].TrackingUID != seg.SegmentSequence[2].TrackingUID
+    assert "TrackingUID" not in seg.SegmentSequence[0]
+    found = json.loads((out / "dataset.json").read_text())["losses"]
+    assert found["instances_merged"] == 0
+    merged = export(tmp_path / "classes", tasks)
+    assert json.loads((merged / "dataset.json").read_text())["losses"]["instances_merged"] == 2
 
 
 def test_fractional_has_full_and_no_occupancy(tmp_path: Path) -> None:
