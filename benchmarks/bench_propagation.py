@@ -62,12 +62,14 @@ def fixture_path() -> Path:
     return Path(fixtures) / "davis" / "project-8-sequences.json.gz"
 
 
-def read_sequences(path: Path, wanted: Sequence[str] = ()) -> dict[str, list[Objects]]:
-    """Return each sequence's frames in order: the first annotator's objects by region id."""
+def read_sequences(
+    path: Path, wanted: Sequence[str] = (), *, most_frames: int = sys.maxsize
+) -> dict[str, list[Objects]]:
+    """Return each sequence's first frames in order: one annotator's objects by region id."""
     videos: dict[str, dict[int, Objects]] = {}
     for raw in json.loads(gzip.decompress(path.read_bytes())):
         video = raw["data"]["video"]
-        if wanted and video not in wanted:
+        if (wanted and video not in wanted) or raw["data"]["frame"] >= most_frames:
             continue
         task = parse_task(raw)
         (mine,) = (one for one in task.annotations if one.completed_by == ANNOTATOR)
@@ -143,7 +145,8 @@ def _measure_stretch(
             else None
         )
         for step, carried in enumerate(flows, start=1):
-            truth = stretch[step].get(name)
+            true_object = stretch[step].get(name)
+            truth = None if true_object is None else true_object.mask
             near = first if 2 * step <= KEY_EVERY else last
             held = {"latest": first, "nearest": near}
             for way in ways:
@@ -159,10 +162,8 @@ def _measure_stretch(
                     )
                     mask = None if proposal is None else proposal.mask
                     if proposal is not None:
-                        scores.scored[way].append(
-                            (proposal.score, _iou(mask, truth and truth.mask) or 0.0)
-                        )
-                found = _iou(mask, truth and truth.mask)
+                        scores.scored[way].append((proposal.score, _iou(mask, truth) or 0.0))
+                found = _iou(mask, truth)
                 if found is not None:
                     scores.ious[way].append(found)
 
