@@ -78,9 +78,7 @@ def link_tracks(
     numbers = {name: int(name) for name in names if name.isdecimal() and int(name) > 0}
     for number in numbers.values():
         if number > MAX_TRACK_ID:
-            raise SegstudioError(
-                f"A region has the track id {number}; ids run to {MAX_TRACK_ID}."
-            )
+            raise SegstudioError(f"A region has the track id {number}; ids run to {MAX_TRACK_ID}.")
     free = _free(set(numbers.values()))
     ids: dict[tuple[str, int, str], int] = {}
 
@@ -144,6 +142,6 @@ def _free(taken: set[int]) -> Iterator[int]:
         if number not in taken:
             yield number
     raise SegstudioError(
-        f"A sequence has more than {MAX_TRACK_ID} tracks, which is more than 16 bits can number; cut it "
-        "into shorter ones by the tasks' field `video`."
+        f"A sequence has more than {MAX_TRACK_ID} tracks, which is more than 16 bits can number; "
+        "cut it into shorter ones by the tasks' field `video`."
     )

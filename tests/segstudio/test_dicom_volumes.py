@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segstudio.dicom_geometry import DicomGeometryError, DicomSlice
-from segstudio.dicom_volumes import group_volumes
+from segstudio.dicom_volumes import even_stretches, group_volumes
 
 _AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -135,3 +135,33 @@ def test_slices_without_geometry_have_an_order_and_no_grid():
 def test_the_same_image_twice_is_refused():
     with pytest.raises(DicomGeometryError, match="are the same DICOM image"):
         group_volumes([_slice(0, (0, 0, 0)), _slice(0, (0, 0, 0))])
+
+
+@pytest.mark.parametrize(
+    ("heights", "parts"),
+    [
+        ([0, 2, 4, 6], [[0, 1, 2, 3]]),
+        ([0, 2, 6, 8], [[0, 1, 2, 3]]),  # a gap is a missing slot, not another distance
+        ([0, 2, 4, 7, 10], [[0, 1, 2], [3, 4]]),
+        ([0, 2, 5, 7], [[0, 1], [2, 3]]),
+        ([0, 3, 4], [[0, 1, 2]]),  # 3 is thrice 1
+        ([5], [[0]]),
+    ],
+)
+def test_uneven_volumes_are_cut_into_even_parts(heights: list[float], parts: list[list[int]]):
+    (volume,) = group_volumes(_stack(heights))
+    found = even_stretches(volume)
+    assert [[one.slice for one in part.slices] for part, _ in found] == parts
+    names = [part.name for part, _ in found]
+    assert names == (["series-0001"] if len(parts) == 1 else [
+        f"series-0001-part{number}" for number in range(1, len(parts) + 1)
+    ])  # fmt: skip
+    for part, grid in found:
+        for slot, one in zip(grid.slots, part.slices, strict=True):
+            place = grid.affine_lps @ [0, 0, slot, 1]
+            assert place[:3] == pytest.approx(one.image_position_mm)
+
+
+def test_a_volume_without_geometry_has_no_even_part():
+    (volume,) = group_volumes([_slice(0, (0, 0, 0), pixel_spacing_mm=None)])
+    assert even_stretches(volume) == ()
