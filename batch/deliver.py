@@ -118,7 +118,7 @@ def deliver(
     from exporters.files import lock_file
     from segstudio.selection import parse_policy
 
-    place = place.absolute()
+    place = place.resolve()
     earlier = _check_place(place)
     _check_settings(settings)
     work = place.with_name(f".{place.name}.segstudio-deliver")

@@ -118,11 +118,13 @@ def compare(before: DeliveryFiles, after: DeliveryFiles) -> DeliveryDiff:
     old, new = before.manifest(), after.manifest()
     old_tasks, new_tasks = _delivered_tasks(old, before), _delivered_tasks(new, after)
     both = sorted(old_tasks.keys() & new_tasks.keys())
-    changed = tuple(
-        found
-        for task_id in both
-        if (found := _task_change(task_id, old_tasks[task_id], new_tasks[task_id])) is not None
-    )
+    try:
+        changes = [_task_change(one, old_tasks[one], new_tasks[one]) for one in both]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise SourceError(
+            f"The tasks in a manifest of {before.place} or {after.place} are damaged."
+        ) from error
+    changed = tuple(one for one in changes if one is not None)
     moved: dict[int, list[int]] | None = None
     if LABEL_MAPS in old["formats"] and LABEL_MAPS in new["formats"]:
         ids = {one.id for one in changed} | (old_tasks.keys() ^ new_tasks.keys())
@@ -130,13 +132,19 @@ def compare(before: DeliveryFiles, after: DeliveryFiles) -> DeliveryDiff:
     old_files = {one["path"]: one["sha256"] for one in old["files"]}
     new_files = {one["path"]: one["sha256"] for one in new["files"]}
     paths = old_files.keys() | new_files.keys()
+    try:
+        classes = _class_changes(old["classes"], new["classes"], moved)
+    except (KeyError, TypeError) as error:
+        raise SourceError(
+            f"The classes in a manifest of {before.place} or {after.place} are damaged."
+        ) from error
     head = {key: (old.get(key), new.get(key)) for key in _HEAD_KEYS if old.get(key) != new.get(key)}
     return DeliveryDiff(
         added=tuple(sorted(new_tasks.keys() - old_tasks.keys())),
         removed=tuple(sorted(old_tasks.keys() - new_tasks.keys())),
         changed=changed,
         unchanged=len(both) - len(changed),
-        classes=_class_changes(old["classes"], new["classes"], moved),
+        classes=classes,
         formats_added=tuple(sorted(new["formats"].keys() - old["formats"].keys())),
         formats_removed=tuple(sorted(old["formats"].keys() - new["formats"].keys())),
         settings=tuple(_HEAD_KEYS[key] for key in head),
@@ -156,7 +164,7 @@ def _delivered_tasks(manifest: Mapping[str, Any], files: DeliveryFiles) -> dict[
             for task in manifest["tasks"]
             if any(one["delivered"] for one in task["annotations"])
         }
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"The tasks in the manifest of {files.place} are damaged.") from error
 
 

@@ -21,7 +21,7 @@ from batch.delivery import MANIFEST, SCHEMA, SIGNATURE
 from batch.signature import is_signed_by, public_key_bytes
 from segstudio.errors import SourceError, UsageError
 
-_MAX_MANIFEST_BYTES: Final = 1 << 30
+_MAX_MANIFEST_BYTES: Final = 1 << 28
 _CHUNK_BYTES: Final = 1 << 20
 _HEX: Final = 64
 
@@ -149,6 +149,9 @@ def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
     entries = found.get("files")
     if not isinstance(entries, list) or not all(_is_file_entry(one) for one in entries):
         raise SourceError(f"The list of files in the {MANIFEST} of {place} is damaged.")
+    for key, kind in (("formats", dict), ("classes", list), ("tasks", list)):
+        if not isinstance(found.get(key), kind):
+            raise SourceError(f"The part '{key}' of the {MANIFEST} of {place} is damaged.")
     return found
 
 
@@ -157,6 +160,7 @@ def _is_file_entry(entry: Any) -> bool:
         isinstance(entry, dict)
         and isinstance(entry.get("path"), str)
         and isinstance(entry.get("bytes"), int)
+        and entry["bytes"] >= 0
         and isinstance(entry.get("sha256"), str)
         and len(entry["sha256"]) == _HEX
     )

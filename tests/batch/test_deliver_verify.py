@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,12 +13,13 @@ from zipfile import ZipFile
 
 import pytest
 
+from batch.delivery import SCHEMA
 from batch.delivery_files import DeliveryFiles, Verification, verify
 from batch.signature import load_private_key, load_public_key, make_key
 from segstudio.errors import SourceError, UsageError
 from tests.batch.delivery_projects import batch_of, make, settings_of
+from tests.batch.walk_through import page_script
 
-ROOT = Path(__file__).resolve().parents[2]
 SIGNATURE = "manifest.json.sig"
 
 
@@ -109,9 +111,19 @@ def test_a_file_that_is_twice_in_a_zip_is_named(signed: Path, tmp_path: Path) ->
     assert f"{MASK} is there twice." in checked(place).problems
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"schema": "other/9"}', b"\xff\xfe{", b"[" * 99999]
-)
+NEGATIVE = {"path": "x", "bytes": -5, "sha256": "0" * 64}
+DAMAGED = [
+    b"",
+    b"[]",
+    b'{"schema": "other/9"}',
+    b"\xff\xfe{",
+    b"[" * 99999,
+    json.dumps({"schema": SCHEMA, "files": [NEGATIVE]}).encode(),
+    json.dumps({"schema": SCHEMA, "files": [], "formats": [], "tasks": 1}).encode(),
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_what_is_no_manifest_is_an_error_in_a_sentence(place: Path, content: bytes) -> None:
     (place / "manifest.json").write_bytes(content)
     with pytest.raises(SourceError, match=r"manifest\.json of"):
@@ -136,13 +148,6 @@ def _private(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     path.chmod(0o600)
     return path
-
-
-def page_script() -> str:
-    """The script of docs/delivery.md, as it stands there."""
-    page = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
-    [script] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    return str(script)
 
 
 @pytest.mark.parametrize(

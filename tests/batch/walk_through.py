@@ -125,6 +125,13 @@ class Shell:
             file.write(text + "\n\n")
 
 
+def page_script() -> str:
+    """The script of docs/delivery.md that checks a delivery, as it stands there."""
+    page = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return str(script)
+
+
 def path_with_this_python() -> str:
     """The folder of `python` and `segstudio`, before the rest of the PATH."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
