@@ -50,6 +50,7 @@ class Watch:
             interface counts from then on.
         gates: their rework rule decides on `qa_verdict`.
         label_config: a labelling interface in the place of the project's own.
+        rater: a model that is compared as one rater more, as `--rater` of `segstudio qa` has it.
         queue: tasks that webhooks named.
         say: told in a sentence what was done or went wrong.
         poll_s: seconds between polls.
@@ -65,6 +66,7 @@ class Watch:
     gates: GateSet
     say: Say
     label_config: Path | None = None
+    rater: str | None = None
     queue: TaskQueue = field(default_factory=TaskQueue)
     poll_s: float = 60.0
     settle_s: float = 1.0
@@ -156,7 +158,8 @@ class Watch:
             source = RecordedSource(source, self.history)
         run = run_checks(
             [AGREEMENT], source, self.taxonomy_of(source),
-            gates=self.gates, workers=1, pictures=0, label="",
+            gates=self.gates, options={"rater": self.rater} if self.rater else {},
+            workers=1, pictures=0, label="",
         )  # fmt: skip
         records = list(task_records(run.result, run.earlier_records, run.digests))
         summary = write_results(self.client, self.project_id, records)

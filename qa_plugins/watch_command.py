@@ -29,6 +29,10 @@ _MIN_SECRET_CHARS = 16
 @click.command("watch")
 @source_options
 @click.option("--gates", metavar="FILE|PRESET", help="Whose rework rule decides on qa_verdict.")
+@click.option(
+    "--rater", metavar="prediction[:VERSION]",
+    help="Compare a model's predictions with the annotators, as one rater more.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="Catch up on what was changed, then end.")
 @click.option(
     "--register", is_flag=True,
@@ -61,6 +65,7 @@ _MIN_SECRET_CHARS = 16
 def watch(
     source: SourceOptions,
     gates: str | None,
+    rater: str | None,
     once: bool,
     register: bool,
     unregister: bool,
@@ -73,13 +78,14 @@ def watch(
     """Keep the agreement on the tasks of SOURCE (project:ID, or several) current.
 
     Measures a task again when one of its annotations changes and writes the result back, as
-    `segstudio qa agreement --write-back` does. Changes come by webhook with --register, or with
-    one made by hand that sends the header X-Segstudio-Watch with the value of
-    SEGSTUDIO_WATCH_SECRET; without either they are polled for. Ctrl-C ends it, after what has
-    been begun.
+    `segstudio qa agreement --write-back` with the same --gates and --rater does. Changes come by
+    webhook with --register, or with one made by hand that sends the header X-Segstudio-Watch with
+    the value of SEGSTUDIO_WATCH_SECRET; without either they are polled for. Ctrl-C ends it, after
+    what has been begun.
     """
     from qa_plugins.command import choose_taxonomy
     from qa_plugins.gates import load_gates
+    from qa_plugins.raters import model_policy
     from qa_plugins.watch import Watch
     from qa_plugins.watch_endpoint import ACTIONS, SECRET_HEADER, WebhookEndpoint
     from segstudio.writeback import ensure_webhook, remove_webhooks
@@ -102,6 +108,7 @@ def watch(
             "What `qa watch` writes is of whole tasks: leave out --annotator, --since and --until."
         )
     gate_set = load_gates(gates)
+    model_policy({} if rater is None else {"rater": rater})  # a wrong one is said before it starts
 
     with source.connect() as client, ExitStack() as cleanup:
         if unregister:
@@ -119,6 +126,7 @@ def watch(
                 gate_set,
                 lambda sentence: click.echo(sentence, err=True),
                 label_config=source.label_config,
+                rater=rater,
                 poll_s=poll_s,
                 settle_s=settle_s,
                 filters=opened.filters,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ def make(client: Client, project_id: int = 1, **fields: Any) -> Watch:
         (["project:1", "--once", "--register"], "Leave out --register"),
         (["project:1", "--unregister", "--register"], "give it alone"),
         (["project:1", "--listen", "everywhere"], "HOST:PORT"),
+        (["project:1", "--rater", "user:3"], "prediction:VERSION"),
     ],
 )
 def test_usage_errors_are_sentences(arguments: list[str], words: str) -> None:
@@ -166,7 +168,8 @@ def test_a_changed_annotation_makes_its_task_current_on_a_real_server(
 ) -> None:
     sdk = label_studio.sdk()
     project = project_factory(CONFIG_XML, title="qa watch")
-    people = [sdk.users.create(username=f"w{k}", email=f"w-{k}@example.org").id for k in "ab"]
+    mails = [f"w-{uuid4().hex[:12]}@example.org" for _ in range(2)]
+    people = [sdk.users.create(username=mail[:14], email=mail).id for mail in mails]
     tasks = [
         {"data": {"image": f"{n}.png"}, "annotations": [drawn(one, FULL) for one in people]}
         for n in range(2)
@@ -219,3 +222,10 @@ def test_a_changed_annotation_makes_its_task_current_on_a_real_server(
     assert result.exit_code == 0
     assert "2 tasks looked at" in result.output
     assert state() == [(None, None), (1.0, "no")]
+
+    # With a model as one rater more, the one annotator of the first task is compared again.
+    half = {"task": first.id, "model_version": "m1", "result": drawn(1, HALF)["result"]}
+    client.request("POST", "/api/predictions/", json=half)
+    command = ["watch", f"project:{project.id}", "--once", "--rater", "prediction:m1", *server]
+    assert CliRunner().invoke(qa, command, catch_exceptions=False).exit_code == 0
+    assert state() == [(0.5, "no"), (1.0, "no")]
