@@ -190,7 +190,8 @@ def _with_lone_drawings(outcome: GateResult, comparisons: int) -> GateResult:
     """Say in how many comparisons no distance exists, because one of the two drew nothing."""
     if not comparisons:
         return outcome
-    lone = f" {comparisons} comparisons in which only one drew it have no value and do not count."
+    many = "comparison" if comparisons == 1 else "comparisons"
+    lone = f" {comparisons} {many} in which only one drew it left out: no distance is defined."
     return replace(outcome, reason=outcome.reason + lone)
 
 

@@ -23,7 +23,7 @@ from segstudio.dicom_geometry import DicomSlice
 GOLD_ID: Final = -2
 """Stands for the gold among the raters; people's ids start at 1, a model's is -1."""
 
-_WORST_SLICES: Final = 30
+_WORST_SLICES: Final = 30  # of a class
 _LOWEST_OF_A_CLASS: Final = 3
 
 
@@ -49,7 +49,7 @@ class MedicalSums:
     without_dicom: int = 0
     without_spacing: int = 0
     compared: set[int] = field(default_factory=set)
-    worst: list[dict[str, Any]] = field(default_factory=list)
+    worst: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def count(self, dicom: DicomSlice | None) -> None:
         """Count a task, whether it can be measured or not."""
@@ -110,7 +110,9 @@ class MedicalSums:
             },
             "classes": classes,
             "series": sorted(self.series, key=lambda one: str(one["name"])),
-            "worst_slices": self.worst,
+            "worst_slices": sorted(
+                (one for found in self.worst.values() for one in found), key=_worst_first
+            ),
         }
 
     def _keep_worst(self, rated: RatedVolume, pair: PairComparison) -> None:
@@ -135,9 +137,13 @@ class MedicalSums:
                         "dice": dice_of[one.task_id],
                         "hd95_mm": slice_hd95_mm(one, *who, name),
                     }
-                    self.worst.append(found)
-        self.worst.sort(key=lambda one: (one["dice"], one["task"], one["class"]))
-        del self.worst[_WORST_SLICES:]
+                    self.worst.setdefault(name, []).append(found)
+            self.worst.get(name, []).sort(key=_worst_first)
+            del self.worst.get(name, [])[_WORST_SLICES:]
+
+
+def _worst_first(one: Mapping[str, Any]) -> tuple[float, int, str, int, int]:
+    return one["dice"], one["task"], one["class"], one["first"], one["second"]
 
 
 def _annotator(rated: RatedVolume, rater: int) -> dict[str, Any]:
@@ -159,7 +165,6 @@ def _class_json(name: str, found: Sequence[_Compared], tolerance_mm: float) -> d
         "name": name,
         "comparisons": len(found),
         "tasks": len({task for one in found for task in one.tasks}),
-        "task_ids": sorted({task for one in found for task in one.tasks}),
         "tolerance_mm": tolerance_mm,
         "only_one_drew": sum(one.figures["only_one_drew"] for one in found),
         "dice": mean_without_none(one.figures["dice"] for one in found),

@@ -295,7 +295,7 @@ def test_an_organ_without_distances_never_passes_a_gate() -> None:
         parse_gates("gates: [{metric: hd95_mm, class: Liver, threshold: 6}]"), both
     )
     assert outcome.verdict == "pass"
-    assert "1 comparisons in which only one drew it have no value" in outcome.reason
+    assert "1 comparison in which only one drew it left out" in outcome.reason
 
 
 @pytest.mark.parametrize(
