@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -164,10 +165,10 @@ def annotated_images(
             nobody drew anything. May raise ValueError or OSError.
 
     Returns:
-        The images in the interface's order, and problems: ``image-missing`` (the task's data has
-        no reference; the regions are kept), ``unknown-image`` (regions on a tag or page that does
-        not exist; left out), ``unknown-image-size`` (nobody drew on it and `size_of` cannot tell;
-        left out).
+        The images in the interface's order, without those that no control draws on, and problems:
+        ``image-missing`` (the task's data has no reference; the regions are kept),
+        ``unknown-image`` (regions on a tag or page that does not exist; left out),
+        ``unknown-image-size`` (nobody drew on it and `size_of` cannot tell; left out).
     """
     references = image_references(task, config)
     grouped = regions_by_image(annotation)
@@ -176,12 +177,15 @@ def annotated_images(
     dicom = raw_dicom if isinstance(raw_dicom, Mapping) else {}
     images: list[AnnotatedImage] = []
     problems: list[Problem] = []
+    drawn_on = {name for control in config.controls for name in control.to_names}
 
     def report(kind: str, message: str) -> None:
         problems.append(Problem(kind, message, task.id, annotation.id))
 
     for key, reference in references.items():
         regions = grouped.pop(key, ())
+        if drawn_on and key.to_name not in drawn_on and not regions:
+            continue  # an image to read from, such as the same slice in another window
         if not reference:
             report(
                 "image-missing",
@@ -254,6 +258,7 @@ def file_stem(task_id: int, key: ImageKey, reference: str, config: LabelConfig) 
     return "-".join(part for part in parts if part)
 
 
+@lru_cache(maxsize=64)
 def base_name(reference: str) -> str:
     """Return the name of the file that a URL or path points to: safe, without its ending.
 

@@ -264,3 +264,20 @@ def test_answers_about_the_whole_image_go_to_the_image_they_were_given_on(
         task_id=1,
     )
     assert image_answers(annotation, key, parse_label_config(PAGES)) == expected
+
+
+def test_an_image_that_no_control_draws_on_is_there_to_read_from() -> None:
+    config = parse_label_config(
+        '<View><Image name="image" value="$image_a"/><Image name="image_b" value="$image_b"/>'
+        '<BrushLabels name="brush" toName="image"><Label value="Liver"/></BrushLabels></View>'
+    )
+    task = parse_task({
+        "id": 1,
+        "data": {"image_a": "a.png", "image_b": "b.png", "dicom": {"rows": 4, "columns": 6}},
+        "annotations": [{"id": 2, "completed_by": 1, "result": []}],
+    })  # fmt: skip
+    images, problems = annotated_images(task, task.annotations[0], config)
+    assert [(image.key.to_name, image.height_px, image.width_px) for image in images] == [
+        ("image", 4, 6)
+    ]
+    assert problems == ()
