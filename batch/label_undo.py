@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +50,17 @@ def start_undo(path: Path, head: MigrationHead) -> None:
         UsageError: there is a file already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".segstudio-", suffix=".part")
+    temporary = Path(name)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            _line(file, head.as_json())
+            _to_disk(file)
+        path.hardlink_to(temporary)  # unlike a rename, this never takes another file's place
     except FileExistsError as error:
         raise UsageError(f"The undo file {path} is there already; name another.") from error
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        _line(file, head.as_json())
-        _to_disk(file)
+    finally:
+        temporary.unlink()
 
 
 def append_pass(path: Path, results: Iterable[StoredResult]) -> list[tuple[ResultKind, int]]:
@@ -116,6 +121,8 @@ def _read(path: Path) -> tuple[int, list[dict[str, Any]]]:
             try:
                 line = json.loads(raw)
             except ValueError:
+                break
+            if not isinstance(line, dict) or not raw.endswith(b"\n"):
                 break
             waiting.append(line)
             if "end" in line or not whole:

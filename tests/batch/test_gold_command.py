@@ -88,8 +88,11 @@ def test_gold_stays_in_everybodys_stream_unmarked_and_hidden(
         assert f"of user {bob.id} on task {gold_id} equals the gold" in checked.output
         assert f"of user {ann.id}" not in checked.output
 
+    # Called again it removes nothing more: what the annotators drew stays, whatever its ids.
+    raw = tasks_of(project.id, admin)[gold_id]
     again = run(*call, "--hide", "--apply")
     assert again.exit_code == 0, again.output
+    assert len(tasks_of(project.id, admin)[gold_id]["annotations"]) == len(raw["annotations"]) == 2
     assert json.loads(path.read_text())["digest"] == digest
     undone = run("seed", f"project:{project.id}", "--gold", path, "--undo", "--apply")
     assert "1 hidden annotations put back, 1 tasks given their former overlap" in undone.output
