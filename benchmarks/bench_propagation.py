@@ -238,6 +238,9 @@ def main(arguments: list[str]) -> int:
         target = Path(arguments[arguments.index("--json") + 1])
         names.remove(str(target))
     smoke = "--smoke" in arguments
+    if not fixture_path().is_file():
+        print(f"There are no masks to compare with at {fixture_path()}; set SEGSTUDIO_FIXTURES.")
+        return 0 if smoke else 1
     sequences = read_sequences(fixture_path(), names or (["judo"] if smoke else []))
     results = [
         measure(name, frames, stride=3 if smoke else 1) for name, frames in sequences.items()
