@@ -64,7 +64,9 @@ def mean_outline_distance_px(a: Mask, b: Mask) -> float | None:
 
     From every inner outline pixel of each mask to the nearest one of the other, Euclidean, both
     ways pooled; outline pixels at the border of the image are nobody's. None where one has none.
-    The definition is that of DeepMind's surface-distance and of MONAI, in pixels.
+    The definition is MONAI's symmetric average surface distance, in pixels, but for the image's
+    border. (DeepMind's surface-distance lets outlines run between the pixels and weighs them by
+    length, which comes within some percent of it.)
 
     >>> disc = np.hypot(*(np.mgrid[:99, :99] - 49.0))
     >>> wide, small = Mask.from_dense(disc < 33), Mask.from_dense(disc < 30)

@@ -1,11 +1,16 @@
 import cv2
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import measure
 
-from qa_plugins.metrics.outlines import compare_outlines, outline_length_px
+from qa_plugins.metrics.outlines import (
+    compare_outlines,
+    mean_outline_distance_px,
+    outline_length_px,
+)
 from segstudio.masks import Mask
 
 
@@ -88,3 +93,54 @@ def test_masks_that_cannot_be_compared_are_refused() -> None:
         compare_outlines(Mask.empty(4, 4), mask(np.ones((4, 4))))
     with pytest.raises(ValueError, match="different images"):
         compare_outlines(mask(np.ones((4, 5))), mask(np.ones((4, 4))))
+
+
+def itk_outline_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distances from each outline to the other, both ways: contours and Maurer's maps of ITK."""
+    contours = [
+        SimpleITK.LabelContour(
+            SimpleITK.GetImageFromArray(one.astype(np.uint8)), fullyConnected=False
+        )
+        for one in (a, b)
+    ]
+    maps = [
+        np.abs(
+            SimpleITK.GetArrayFromImage(
+                SimpleITK.SignedMaurerDistanceMap(one, squaredDistance=False)
+            )
+        )
+        for one in contours
+    ]
+    here, there = (SimpleITK.GetArrayFromImage(one) > 0 for one in contours)
+    return np.concatenate([maps[1][here], maps[0][there]])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_distance_of_outlines_is_itk_s(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = cv2.GaussianBlur(rng.normal(size=(60, 90)), (0, 0), 5)
+    second = first + 0.4 * cv2.GaussianBlur(rng.normal(size=(60, 90)), (0, 0), 5)
+    a, b = first > np.quantile(first, 0.7), second > np.quantile(second, 0.75)
+    expected = itk_outline_distances(a, b).mean()
+    assert mean_outline_distance_px(mask(a), mask(b)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (disc(20), disc(20), 0.0),
+        (np.zeros((120, 120)), disc(20), None),
+        (np.ones((120, 120)), disc(20), None),  # all of the image: no outline that somebody drew
+    ],
+)
+def test_the_distance_of_nothing_and_of_the_same(
+    a: np.ndarray, b: np.ndarray, expected: float | None
+) -> None:
+    assert mean_outline_distance_px(mask(a), mask(b)) == expected
+
+
+def test_a_square_moved_by_two_lies_as_far_away_as_counted_by_hand() -> None:
+    a, b = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+    a[5:8, 5:8], b[5:8, 7:10] = True, True
+    # Of each ring of 8 pixels: 3 on the far side at 2, 2 in the middle columns at 1, 3 shared.
+    assert mean_outline_distance_px(mask(a), mask(b)) == pytest.approx((3 * 2 + 2 * 1) / 8)
