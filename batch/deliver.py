@@ -7,73 +7,33 @@ the same command goes on with the images that are finished.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import file_digest
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batch import delivery
 from batch.delivery import MANIFEST, SIGNATURE, DeliveryRefusedError, TaskLedger
-from batch.delivery_files import DeliveryFiles, verify
+from batch.delivery_settings import (
+    DeliverySettings,
+    check_settings,
+    gates_path,
+    named_files,
+    sha256_of,
+    versions,
+)
 from batch.frozen_source import FrozenSource
-from batch.publish import publish
-from segstudio.errors import SourceError, UsageError
+from batch.publish import holds_delivery, is_same, put
+from segstudio.errors import UsageError
 from segstudio.source import Source, describe_selection
 from segstudio.taxonomy import Taxonomy, dump_taxonomy
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from qa_plugins.runner import QaRun
 
 ALWAYS_CHECKED: Final = ("agreement", "validation")
-_PACKAGES: Final = (
-    "numpy", "scipy", "numba", "pillow", "zlib-ng", "opencv-python-headless", "pycocotools",
-)  # fmt: skip
 _ZIP: Final = ".zip"
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverySettings:
-    """What is to be delivered, and how.
-
-    Attributes:
-        formats: export formats, each once.
-        gates: a file or the name of a preset; None only with an override.
-        override: why it is delivered although something speaks against it.
-        annotations: the policy, see `segstudio.selection`.
-        guideline: a file that goes into the delivery.
-        key: signs the manifest.
-        checks: beside agreement and validation, e.g. gold.
-        check_options: of the checks.
-        options: of each format, by its name.
-        overlap: the overlap policy.
-        images: "copy", "reference" or "none".
-        roots: folders of this machine with the images of a file source.
-        pictures: how many of the worst tasks the report shows.
-        history: where snapshots of annotations are kept.
-        replace: an earlier delivery in the same place may be replaced.
-    """
-
-    formats: tuple[str, ...]
-    gates: str | None = None
-    override: str | None = None
-    annotations: str | None = None
-    guideline: Path | None = None
-    key: Ed25519PrivateKey | None = None
-    checks: tuple[str, ...] = ()
-    check_options: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    overlap: str = "draw-order"
-    images: str = "reference"
-    roots: tuple[Path, ...] = ()
-    pictures: int = 6
-    history: Path | None = None
-    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +79,8 @@ def deliver(
     from segstudio.selection import parse_policy
 
     place = place.resolve()
-    earlier = _check_place(place)
-    _check_settings(settings)
+    earlier = holds_delivery(place)
+    check_settings(settings)
     work = place.with_name(f".{place.name}.segstudio-deliver")
     work.mkdir(parents=True, exist_ok=True)
     with lock_file(work / "lock", place):
@@ -130,9 +90,9 @@ def deliver(
             with FrozenSource(source, ledger.add, label=label) as frozen:
                 making = _Making(frozen, taxonomy, settings, ledger, work, show_progress)
                 head, finished = making.all(workers, cluster)
-                unchanged = earlier and _is_same(finished, place)
+                unchanged = earlier and is_same(finished, place)
                 if not unchanged:
-                    _put(finished, place, may_replace=settings.replace)
+                    put(finished, place, may_replace=settings.replace)
         except (DeliveryRefusedError, UsageError):
             shutil.rmtree(work)
             raise
@@ -272,13 +232,13 @@ class _Making:
             gates = {
                 "name": path.name,
                 "file": delivery.GATES,
-                "sha256": _sha256(self._folder / delivery.GATES),
+                "sha256": sha256_of(self._folder / delivery.GATES),
             }
         guideline = None
         if settings.guideline is not None:
             file = f"{delivery.GUIDELINE_FOLDER}/{settings.guideline.name}"
             write_bytes(self._folder / file, settings.guideline.read_bytes())
-            guideline = {"file": file, "sha256": _sha256(self._folder / file)}
+            guideline = {"file": file, "sha256": sha256_of(self._folder / file)}
         first = datasets[settings.formats[0]]
         return {
             "schema": delivery.SCHEMA,
@@ -290,23 +250,23 @@ class _Making:
                 "name": taxonomy.name,
                 "version": taxonomy.version,
                 "file": delivery.TAXONOMY,
-                "sha256": _sha256(self._folder / delivery.TAXONOMY),
+                "sha256": sha256_of(self._folder / delivery.TAXONOMY),
             },
             "label_config": {
                 "file": delivery.INTERFACE,
-                "sha256": _sha256(self._folder / delivery.INTERFACE),
+                "sha256": sha256_of(self._folder / delivery.INTERFACE),
             },
             "guideline": guideline,
             **delivery.gates_record(gates, run.result, self._checks()),
-            "check_options": _named_files(settings.check_options),
+            "check_options": named_files(settings.check_options),
             "formats": {name: delivery.format_record(one) for name, one in datasets.items()},
             "format_options": {
                 "overlap": settings.overlap,
                 "images": settings.images,
-                **{name: _named_files(one) for name, one in settings.options.items() if one},
+                **{name: named_files(one) for name, one in settings.options.items() if one},
             },
             "classes": delivery.class_records(first),
-            "versions": _versions(),
+            "versions": versions(),
         }
 
     def _signer(self) -> dict[str, str] | None:
@@ -338,79 +298,6 @@ class _Making:
         return self._work.name.removesuffix(".segstudio-deliver").lower().endswith(_ZIP)
 
 
-def gates_path(spec: str) -> Path:
-    """Return the file that `--gates` means: a preset's, or the one of that path."""
-    from qa_plugins.gates import PRESETS_DIR, preset_names
-
-    return PRESETS_DIR / f"{spec}.yaml" if spec in preset_names() else Path(spec)
-
-
-def _check_place(place: Path) -> bool:
-    """Tell whether an earlier delivery is there.
-
-    Raises:
-        UsageError: something else is.
-    """
-    if not place.exists():
-        return False
-    if place.is_dir() and place.name.lower().endswith(_ZIP):
-        raise UsageError(f"{place} is a folder; name a zip file that can be written.")
-    if place.is_dir() and not any(place.iterdir()):
-        return False
-    try:
-        with DeliveryFiles(place) as files:
-            files.manifest()
-    except (SourceError, UsageError) as error:
-        raise UsageError(
-            f"{place} is there and is no delivery ({error}) Choose another place."
-        ) from error
-    return True
-
-
-def _check_settings(settings: DeliverySettings) -> None:
-    from qa_plugins.gates import load_gates
-    from segstudio.plugins import find_check, find_exporter
-    from segstudio.selection import parse_policy
-
-    if settings.override is not None and not settings.override.strip():
-        raise UsageError("--override needs a reason, which the manifest records.")
-    if settings.gates is None and settings.override is None:
-        raise UsageError(
-            "Name what the batch must reach, for example --gates miou-0.84. Without gates nothing "
-            'is delivered, unless --override "reason" says why.'
-        )
-    if not settings.formats:
-        raise UsageError("Name at least one format, for example: --format coco-panoptic.")
-    for name in settings.formats:
-        find_exporter(name)
-    for name in settings.checks:
-        find_check(name)
-    load_gates(settings.gates)
-    parse_policy(settings.annotations)
-    if settings.guideline is not None and settings.guideline.name in ("", ".", ".."):
-        raise UsageError(f"The guideline {settings.guideline} is no file.")
-
-
-def _is_same(finished: Path, place: Path) -> bool:
-    """Tell whether the place holds this very delivery, whole."""
-    with DeliveryFiles(finished) as new, DeliveryFiles(place) as old:
-        same = all(_content(new, name) == _content(old, name) for name in (MANIFEST, SIGNATURE))
-        return same and not verify(old).problems
-
-
-def _content(files: DeliveryFiles, name: str) -> bytes | None:
-    return files.read(name) if name in files.names() else None
-
-
-def _put(finished: Path, place: Path, *, may_replace: bool) -> None:
-    if place.exists() and not may_replace and (place.is_file() or any(place.iterdir())):
-        raise UsageError(
-            f"{place} holds another delivery. Deliver to a new name (`segstudio deliver diff` says "
-            "what changed between the two), or give --replace."
-        )
-    publish(finished, place)
-
-
 def _link(source: Path, target: Path) -> None:
     """Give a file a second name; where the file system has no links, a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -423,38 +310,4 @@ def _link(source: Path, target: Path) -> None:
 def _entries(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for name in names:
         path = folder / name
-        yield {"path": name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _named_files(options: Mapping[str, str]) -> dict[str, Any]:
-    """Return options for a manifest: of a file its name and hash, never its folder."""
-    named: dict[str, Any] = {}
-    for key, value in sorted(options.items()):
-        path = Path(value)
-        with_content = _is_file(path)
-        named[key] = {"file": path.name, "sha256": _sha256(path)} if with_content else value
-    return named
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a text that no path can be
-        return False
-
-
-def _versions() -> dict[str, str]:
-    from segstudio.cli import installed_version
-
-    found = {"segstudio": installed_version(), "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # pragma: no cover - all of them are required
-            continue
-    return found
+        yield {"path": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

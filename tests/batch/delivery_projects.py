@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from batch.deliver import Delivered, DeliverySettings, deliver
+from batch.deliver import Delivered, deliver
+from batch.delivery_settings import DeliverySettings
 from segstudio.export_file import FileSource
 from tests.exporters.projects import TAXONOMY, annotation, box, brush, source_of, task
 
