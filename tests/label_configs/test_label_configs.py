@@ -11,6 +11,8 @@ from PIL import Image
 
 from label_configs import list_domains, load_label_config, taxonomy_path
 from label_configs.pictures import SCENES, draw_all
+from segstudio.dicom_label_config import windowed_label_config
+from segstudio.errors import UsageError
 from segstudio.label_config import parse_label_config, validate_with_sdk
 from segstudio.taxonomy import check_taxonomy, load_taxonomy
 
@@ -70,6 +72,38 @@ def test_sequences_ask_for_a_track_id_that_checks_and_exports_know() -> None:
 def test_driving_has_the_ids_of_cityscapes() -> None:
     taxonomy = load_taxonomy(taxonomy_path("driving"))
     assert {one.id: one.train_id for one in taxonomy.scored_classes} == CITYSCAPES
+
+
+WINDOWS = ("abdomen", "liver")
+
+
+def windowed_xml() -> str:
+    path = taxonomy_path("medical").with_name("label-config-windows.xml")
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_interface_of_two_windows_is_what_the_import_writes() -> None:
+    xml = windowed_xml()
+    assert xml == windowed_label_config(load_label_config("medical"), WINDOWS)
+    config = parse_label_config(xml)
+    assert check_taxonomy(load_taxonomy(taxonomy_path("medical")), config) == []
+    assert [image.value_key for image in config.images] == ["image_abdomen", "image_liver"]
+    assert {name for control in config.controls for name in control.to_names} == {"image"}
+    validate_with_sdk(xml)
+
+
+@pytest.mark.parametrize("images", [0, 2])
+def test_windows_need_an_interface_of_one_image(images: int) -> None:
+    tags = "".join(f'<Image name="i{at}" value="$i{at}"/>' for at in range(images))
+    with pytest.raises(UsageError, match=f"has {images} Image tags"):
+        windowed_label_config(f"<View>{tags}</View>", WINDOWS)
+
+
+def test_the_real_server_takes_two_windows(project_factory: Callable[..., Any]) -> None:
+    project = project_factory(windowed_xml(), title="config medical, two windows")
+    stored = parse_label_config(project.label_config)
+    assert stored.images == parse_label_config(windowed_xml()).images
+    assert stored.controls == parse_label_config(windowed_xml()).controls
 
 
 def test_medical_ids_have_no_gap() -> None:
