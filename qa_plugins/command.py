@@ -262,7 +262,9 @@ def _print_summary(run: QaRun, out_dir: Path) -> None:
         if len(section.findings) > _FINDINGS_PRINTED:
             console.print(f"  {len(section.findings) - _FINDINGS_PRINTED} more in the report.")
     if result["errors"]:
-        console.print(f"{len(result['errors'])} problems are listed in the report.")
+        count = len(result["errors"])
+        listed = "1 problem is" if count == 1 else f"{count} problems are"
+        console.print(f"{listed} listed in the report.")
     console.print(f"Report: {escape(str(out_dir / 'qa.html'))}", soft_wrap=True)
 
 

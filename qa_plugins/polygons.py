@@ -188,8 +188,9 @@ def _spread(values: NDArray[np.float64], enough: float) -> dict[str, float]:
 def _finding(one: dict[str, Any], vertices: int, summary: dict[str, Any]) -> Finding:
     name, polygon, box = one["name"], one["polygon_iou"], one["box_iou"]
     if one["advice"] == "too few":
+        objects = "1 object" if one["objects"] == 1 else f"{one['objects']} objects"
         return Finding(
-            f"“{name}” has {one['objects']} objects, too few for advice.",
+            f"“{name}” has {objects}, too few for advice.",
             f"{_MIN_OBJECTS} are needed.",
         )
     if one["advice"] == "boxes":

@@ -85,7 +85,8 @@ def undo_on_project(
         if summary.problems:
             raise ServerError(f"Undo: {summary}. First: {summary.problems[0].message}")
         would = "would be " if dry_run else ""
-        done.append(f"Undo: {summary.removed} predictions “{MODEL_VERSION}” {would}removed.")
+        what = "prediction" if summary.removed == 1 else "predictions"
+        done.append(f"Undo: {summary.removed} {what} “{MODEL_VERSION}” {would}removed.")
     return "\n".join(done)
 
 

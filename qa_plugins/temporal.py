@@ -283,7 +283,7 @@ def _findings(summary: dict[str, Any], names: NameOf) -> list[Finding]:
                 evidence = ", ".join(f"“{name}” {count}" for count, name in counts[:8]) + "."
                 severity: Severity = "note" if kind == "vanished" else "warning"
                 findings.append(Finding(text, evidence, severity))
-    if not findings:
+    if not findings and summary["frames"]:
         findings = [Finding("Nothing flickers, jumps, vanishes, swaps or drifts.")]
     if summary["photos_missing"]:
         text = f"The photos of {summary['photos_missing']} of {summary['frames']} frames could not "

@@ -53,7 +53,8 @@ class PredictionsSummary:
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
-        text = f"{self.written} predictions {would}written, {self.unchanged} already there"
+        one_or_more = "prediction" if self.written == 1 else "predictions"
+        text = f"{self.written} {one_or_more} {would}written, {self.unchanged} already there"
         if self.removed:
             text += f", {self.removed} {would}removed"
         return text + (f", {len(self.problems)} failed" if self.problems else "")
@@ -146,9 +147,7 @@ def _settle(
         for one in listed
         if one["model_version"] == model_version and one["project"] == project_id
     ]
-    same = [
-        one for one in mine if wanted and one["result"] == wanted and one.get("score") == score
-    ]
+    same = [one for one in mine if wanted and one["result"] == wanted and one.get("score") == score]
     kept = same[:1] or mine[:1]
     surplus = [one for one in mine if one not in kept] if wanted else mine
     if not dry_run:

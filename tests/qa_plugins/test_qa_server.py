@@ -173,14 +173,14 @@ def test_the_consensus_becomes_predictions_only_when_asked_and_is_taken_back(
     client.request("PATCH", f"/api/annotations/{third['id']}/", json={"result": redrawn})
     for one in listed[1][:2]:
         client.request("PATCH", f"/api/annotations/{one['id']}/", json={"was_cancelled": True})
-    assert "1 predictions written, 0 already there, 1 removed" in run(*asked)
+    assert "1 prediction written, 0 already there, 1 removed" in run(*asked)
     assert versions() == [["somebody's", "consensus-quorum"], [], []]
     stored = client.get_json("/api/predictions/", task=ids[0])[1]
     assert mask_of(stored["result"][0]).all()
 
-    assert "1 predictions “consensus-quorum” would be removed" in run("--undo", "--dry-run")
+    assert "1 prediction “consensus-quorum” would be removed" in run("--undo", "--dry-run")
     undone = run("--undo", checks="agreement,consensus")
-    assert "no tab" in undone and "1 predictions “consensus-quorum” removed" in undone
+    assert "no tab" in undone and "1 prediction “consensus-quorum” removed" in undone
     assert versions() == before
     assert [len(client.get_json(f"/api/tasks/{one}/")["annotations"]) for one in ids] == [3, 3, 1]
 
