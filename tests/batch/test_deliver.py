@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -17,7 +18,10 @@ from batch.signature import load_private_key, make_key
 from segstudio.annotation_hashes import annotation_hash
 from segstudio.cli import main
 from segstudio.errors import UsageError
+from segstudio.export_file import FileSource
 from segstudio.snapshots import read_snapshots
+from segstudio.source import TaskFilter
+from segstudio.tasks import Task
 from tests.batch.delivery_projects import TASKS, batch_of, make, manifest, settings_of
 from tests.exporters.projects import annotation, box, brush, source_of, task, tree
 
@@ -171,6 +175,37 @@ def test_the_images_lie_beside_the_masks_when_asked_for(tmp_path: Path) -> None:
     make(batch_of(tmp_path / "in"), tmp_path / "out", settings)
     copied = tmp_path / "out/data/semantic-png/images/3.png"
     assert copied.read_bytes() == (photos / "3.png").read_bytes()
+
+
+def test_the_source_is_read_once_so_that_all_parts_say_the_same(tmp_path: Path) -> None:
+    class Counted(FileSource):
+        passes = 0
+
+        def tasks(self) -> Iterator[Task]:
+            self.passes += 1
+            return super().tasks()
+
+    batch_of(tmp_path / "in")
+    source = Counted(str(tmp_path / "in/tasks.json"), TaskFilter())
+    make(source, tmp_path / "out", settings_of(tmp_path))
+    assert source.passes == 1
+
+
+def test_a_run_that_broke_off_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: Any, **__: Any) -> None:
+        raise OSError("the power went")
+
+    settings = settings_of(tmp_path, formats=("semantic-png",))
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the power went"):
+        patch.setattr("batch.deliver.put", break_off)
+        make(batch_of(tmp_path / "in"), tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()
+    # An image that had to be done again would fail now, and nothing would be delivered.
+    monkeypatch.setattr("exporters.semantic_png.SemanticPngExporter.write_image", break_off)
+    make(batch_of(tmp_path / "in"), tmp_path / "out", settings)
+    assert manifest(tmp_path / "out")["formats"]["semantic-png"]["images"] == TASKS
 
 
 def run(*arguments: str | Path) -> Any:
