@@ -10,7 +10,6 @@ is the centre of the first pixel, not its corner. Source: DICOM PS3.3, C.7.6.2.1
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,8 +25,13 @@ Affine = npt.NDArray[np.float64]
 MAX_SIDE_PX: Final = 65_535
 """Rows and Columns of DICOM are 16 bits."""
 
+MAX_SLICES: Final = 100_000
+"""More slices than any series has; a volume's grid is made of that many slots."""
+
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SERIES: Final = re.compile(r"\w[\w.-]{0,99}")
+_MOST_TEXT_CHARS: Final = 100
+_MOST: Final = 1e9  # of any number: millimetres, grey values
 _LEAST_UNIT_SHARE: Final = 0.01  # how far written direction cosines may be from orthonormal
 
 
@@ -143,7 +147,7 @@ def read_dicom(data: Mapping[str, Any], task_id: int | None = None) -> DicomSlic
         return None
     reader = _Reader(raw, "The task's data" if task_id is None else f"The data of task {task_id}")
     position_in_series = reader.integer("slice", 0)
-    slices = reader.integer("slices", 1)
+    slices = reader.integer("slices", 1, MAX_SLICES)
     if position_in_series >= slices:
         raise reader.error("slice", f"less than slices, which is {slices}, since it counts from 0")
     orientation = reader.numbers("image_orientation", 6)
@@ -264,7 +268,7 @@ class _Reader:
 
     def integer(self, key: str, least: int, most: int = 2**31) -> int:
         value = self._raw.get(key)
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise self.error(key, f"a whole number from {least} to {most}")
@@ -280,8 +284,8 @@ class _Reader:
         value = self._raw.get(key)
         if value is None:
             return ""
-        if not isinstance(value, str) or len(value) > 100:
-            raise self.error(key, "a text of at most 100 characters")
+        if not isinstance(value, str) or len(value) > _MOST_TEXT_CHARS:
+            raise self.error(key, f"a text of at most {_MOST_TEXT_CHARS} characters")
         return value
 
     def uid(self, key: str) -> str:
@@ -291,11 +295,11 @@ class _Reader:
         return value
 
     def number(self, value: object, key: str, wanted: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        # Not-a-number fails the comparison too; no scanner is a thousand kilometres wide.
+        if not is_number or not -_MOST <= value <= _MOST:  # type: ignore[operator]
             raise self.error(key, wanted)
-        if not math.isfinite(value):
-            raise self.error(key, wanted)
-        return float(value)
+        return float(value)  # type: ignore[arg-type]
 
     def numbers(self, key: str, count: int, *, positive: bool = False) -> tuple[float, ...] | None:
         wanted = f"a list of {count} {'positive ' if positive else ''}numbers, or null"
@@ -332,7 +336,7 @@ class _Reader:
         if not isinstance(value, Mapping):
             raise self.error("window", wanted)
         return DicomWindow(
-            name=str(value.get("name", "")),
+            name=str(value.get("name") or "")[:_MOST_TEXT_CHARS],
             center=self.number(value.get("center"), "window", wanted),
             width=self.number(value.get("width"), "window", wanted),
         )
