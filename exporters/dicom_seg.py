@@ -35,7 +35,7 @@ from exporters.files import compact_json, write_bytes, write_json
 from exporters.options import check_options
 from exporters.records import scene_of
 from segstudio.cli import installed_version
-from segstudio.errors import MissingExtraError, UsageError
+from segstudio.errors import MissingExtraError, SegstudioError, UsageError
 from segstudio.images import AnnotatedImage
 from segstudio.plugins import ExportContext
 from segstudio.taxonomy import Taxonomy, dump_taxonomy
@@ -156,7 +156,8 @@ def _segmentation(
     seed = _seed(annotated, segments, context)
     date, time = content_moment(volume.slices, files)
     kind = context.options.get("type", "binary").upper()
-    dataset: Dataset = _quietly(
+    dataset: Dataset = _made(
+        volume.name,
         Segmentation,
         source_images=[images[at] for at in drawn],
         further_source_images=[images[at] for at in others],
@@ -191,11 +192,21 @@ def _segmentation(
     return dataset
 
 
-def _quietly(function: Callable[..., Any], **arguments: Any) -> Any:
-    """Call without the warning that a pseudonym is an unlikely name of a person."""
+def _made(name: str, function: Callable[..., Any], **arguments: Any) -> Any:
+    """Call, without the warning that a pseudonym is an unlikely name of a person.
+
+    Raises:
+        SegstudioError: the standard does not allow what the source says of itself.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*unlikely to represent the intended person")
-        return function(**arguments)
+        try:
+            return function(**arguments)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise SegstudioError(
+                f"No DICOM SEG can be made of {name}: {error} Look at what its files say of "
+                "themselves, or leave out --option dicom."
+            ) from error
 
 
 def _files(options: Mapping[str, str]) -> SourceFiles:

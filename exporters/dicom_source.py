@@ -7,6 +7,7 @@ the references need; patient and dates then stay empty.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,18 @@ _MARKS: Final = (
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
 )
+_LOSSY: Final = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+# What these may hold; a file with anything else in them counts as one that says nothing.
+_FORMS: Final = {
+    "Date": re.compile(r"\d{8}"),
+    "Time": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
+    "Sex": re.compile(r"[MFO]"),
+    "Age": re.compile(r"\d{3}[DWMY]"),
+}
 _DATES: Final = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"),
                  ("AcquisitionDate", "AcquisitionTime"), ("StudyDate", "StudyTime"))  # fmt: skip
 _NO_DATE: Final = ("19000101", "000000")
@@ -110,9 +123,13 @@ def source_images(slices: Sequence[DicomSlice], files: SourceFiles) -> list[Data
     for at, one in enumerate(slices):
         image = Dataset()
         for keyword in _SHARED:
-            value = first.get(keyword, "") if first is not None else ""
+            value = _shared_value(first, keyword)
             if value or not keyword.endswith(("Age", "Description")):
-                setattr(image, keyword, str(value) if value is not None else "")
+                setattr(image, keyword, value)
+        if first is not None and first.get("LossyImageCompression") == "01":
+            for keyword in _LOSSY:
+                if keyword in first:
+                    setattr(image, keyword, first[keyword].value)
         image.SOPClassUID = CT_IMAGE
         image.SOPInstanceUID = stand_in_uid(at)
         image.StudyInstanceUID = one.study_uid
@@ -139,7 +156,7 @@ def stand_in_uid(at: int) -> str:
 
 def shared_marks(slices: Sequence[DicomSlice], files: SourceFiles) -> dict[str, Any]:
     """Return what the first file says of its de-identification, by keyword; nothing without one."""
-    header = next((found for one in slices if (found := files.header(one)) is not None), None)
+    header = _first_header(slices, files)
     if header is None:
         return {}
     return {keyword: header[keyword].value for keyword in _MARKS if keyword in header}
@@ -151,12 +168,23 @@ def content_moment(slices: Sequence[DicomSlice], files: SourceFiles) -> tuple[st
     Segmentations must have a date. Where the source has none left, it is 1900-01-01: an invented
     day that nobody takes for a real one, and the same in every run.
     """
-    header = next((found for one in slices if (found := files.header(one)) is not None), None)
+    header = _first_header(slices, files)
     if header is not None:
         for date, time in _DATES:
-            if header.get(date):
-                return str(header.get(date)), str(header.get(time) or _NO_DATE[1])
+            if found_date := _shared_value(header, date):
+                return found_date, _shared_value(header, time) or _NO_DATE[1]
     return _NO_DATE
+
+
+def _first_header(slices: Sequence[DicomSlice], files: SourceFiles) -> Dataset | None:
+    return next((found for one in slices if (found := files.header(one)) is not None), None)
+
+
+def _shared_value(header: Dataset | None, keyword: str) -> str:
+    """Return what a header says, "" where it says nothing or something that no one can read."""
+    value = str(header.get(keyword) or "").strip() if header is not None else ""
+    form = next((form for ending, form in _FORMS.items() if keyword.endswith(ending)), None)
+    return value if form is None or form.fullmatch(value) else ""
 
 
 def _read_header(path: Path) -> Dataset:

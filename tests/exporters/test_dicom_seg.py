@@ -314,6 +314,24 @@ def test_patient_study_and_dates_are_the_source_files(tmp_path: Path) -> None:
     assert "InstanceCreationDate" not in without
 
 
+def test_a_source_of_lossy_pictures_with_odd_dates_gives_a_valid_segmentation(
+    tmp_path: Path,
+) -> None:
+    series = Series(numbers=(0,))
+    (path,) = series.write(tmp_path / "in")
+    dataset = pydicom.dcmread(path)
+    dataset.LossyImageCompression, dataset.LossyImageCompressionRatio = "01", 12
+    dataset.LossyImageCompressionMethod = "ISO_10918_1"
+    dataset.add_new("StudyDate", "DA", "")
+    dataset.PatientSex = "U"
+    dataset.save_as(path)
+    tasks = series_tasks(series, blobs(series))
+    seg = pydicom.dcmread(seg_file(export(tmp_path, tasks, dicom=str(tmp_path / "in"))))
+    assert seg.LossyImageCompression == "01"
+    assert seg.LossyImageCompressionRatio == 12
+    assert (seg.PatientSex, seg.ContentDate) == ("", "19000101")
+
+
 def test_files_of_another_series_and_missing_ones_are_refused(tmp_path: Path) -> None:
     series = Series()
     tasks = series_tasks(series, blobs(series))
