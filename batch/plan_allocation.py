@@ -7,7 +7,7 @@ in multivariate surveys"; here by greedy steps with a pass that takes back what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,8 @@ DEFAULT_COST_S: Final = 120.0
 
 _LEAST_CELL: Final = 8
 _SURE_TASKS: Final = 20
+_ROUND_TASKS: Final = 5
+_ROUND_SHARE: Final = 0.01
 _MOST_STEPS: Final = 4000
 
 
@@ -114,12 +116,16 @@ class Allocation:
 
         What rests on the spread of few tasks is planned with the lower end of it: what was asked
         for too much is paid and gone, and the next plan, which knows more, asks for the rest.
+        Where that saves a few tasks only, they are not worth a round.
         """
         start = np.minimum(np.maximum(self.due, floor), self.sizes)
+        whole = self._solve(start)
         known, self.sd = self.sd, self.cautious_sd
         counts = self._solve(start)
         self.sd = known
-        return counts if (counts > self.due).any() else self._solve(start)
+        few = max(_ROUND_TASKS, _ROUND_SHARE * float(self.sizes.sum()))
+        is_worth_it = (whole - counts).sum() > few and (counts > self.due).any()
+        return counts if is_worth_it else whole
 
     def _solve(self, start: FloatArray) -> FloatArray:
         counts = start.copy()
@@ -245,14 +251,18 @@ def _caution(states: Sequence[DomainState], goal: Goal) -> FloatArray:
     return np.where(sure, 1.0, 1 - 0.67 / np.sqrt(2 * (counts - 1)))
 
 
-def cell_size(tasks: Sequence[PlanTask], goal: Goal) -> int:
-    """Cells large enough to have two tasks drawn where one share is drawn of all."""
-    if not tasks:
-        return _LEAST_CELL
-    quantile = float(student(len(tasks), goal.confidence))
-    alone = (quantile * goal.prior_sd / goal.half_width) ** 2
-    share = alone / (alone + len(tasks))
-    return max(_LEAST_CELL, min(int(np.ceil(2 / share)), len(tasks)))
+def cell_size(tasks: Sequence[PlanTask], goal: Goal) -> Callable[[int], int]:
+    """Return how large a cell must be, by the number of tasks that show its rarest class.
+
+    So large that the share that such a class is likely to need drawn is two tasks of it.
+    """
+    quantile = float(student(max(len(tasks), 2), goal.confidence))
+    endless = (quantile * goal.prior_sd / goal.half_width) ** 2
+
+    def least(present: int) -> int:
+        return max(_LEAST_CELL, int(np.ceil(2 * (1 + present / endless))))
+
+    return least
 
 
 def usual_cost_s(tasks: Sequence[PlanTask]) -> float:

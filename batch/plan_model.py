@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,20 +112,28 @@ class Cell:
     members: tuple[int, ...]
 
 
-def build_cells(tasks: Sequence[PlanTask], least: int) -> list[Cell]:
+def build_cells(tasks: Sequence[PlanTask], least: int | Callable[[int], int]) -> list[Cell]:
     """Group tasks by (classes, first annotator); groups below `least` are merged with others.
 
     First with those of the same rarest class and annotator, then of that class, then all.
+
+    Args:
+        tasks: the batch.
+        least: the least size of a group, or how it follows from the number of tasks that show the
+            group's rarest class: of a rare class a larger share is drawn, and smaller groups do.
     """
     present = Counter(name for task in tasks for name in task.classes or ())
     levels: list[list[tuple[str, ...]]] = []
+    sizes: list[int] = []
     for task in tasks:
         first = str(task.annotators[0]) if task.annotators else "-"
+        names = sorted(task.classes or ())
+        rarest = min(names, key=lambda name: (present[name], name), default="")
+        share = present[rarest] if rarest else len(tasks)
+        sizes.append(least if isinstance(least, int) else least(share))
         if task.classes is None:
             levels.append([("?", first), ("?",), ()])
             continue
-        names = sorted(task.classes)
-        rarest = min(names, key=lambda name: (present[name], name), default="")
         levels.append([(*names, first, ""), (rarest, first), (rarest,), ()])
     waiting = list(range(len(tasks)))
     cells: list[Cell] = []
@@ -136,7 +144,7 @@ def build_cells(tasks: Sequence[PlanTask], least: int) -> list[Cell]:
             groups[keys[min(level, len(keys) - 1)]].append(index)
         waiting = []
         for key, members in sorted(groups.items()):
-            if len(members) >= least or level == 3:
+            if len(members) >= min(sizes[index] for index in members) or level == 3:
                 cells.append(Cell((str(level), *key), tuple(members)))
             else:
                 waiting += members

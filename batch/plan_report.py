@@ -85,7 +85,7 @@ def _asked(plan: BatchPlan) -> list[str]:
             f"when these are drawn (or --at-once, which assumes a spread of "
             f"{plan.goal.prior_sd:g})."
         )
-    elif plan.random_tasks is not None:
+    elif plan.random_tasks is not None and plan.is_final:
         lines.append(
             f"Tasks drawn by lot from all would need about {plan.random_tasks} for the same."
         )
