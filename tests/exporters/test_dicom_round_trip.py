@@ -17,12 +17,14 @@ import SimpleITK
 from click.testing import CliRunner
 from highdicom.seg import segread
 from PIL import Image
+from pydicom import Dataset
 from pydicom.data import get_testdata_file
 
 from segstudio.cli import main
 from tests.exporters.projects import annotation, brush
 from tests.exporters.series import MR, Series, oblique
 
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 ORIGINALS = {
     "CT": Series(rows=24, columns=40, numbers=(3, 2, 1, 0, 4)),
     "MR": Series(
@@ -106,6 +108,57 @@ def test_masks_lie_on_the_original_files_pixels(series: Series, tmp_path: Path) 
         assert np.abs(index - np.rint(index)).max() < 1e-6
         found = volume.array[tuple(np.rint(index).astype(int).T)]
         assert np.array_equal(found.reshape(wanted.shape) > 0, wanted)
+
+
+def write_enhanced(path: Path, series: Series) -> None:
+    """Write one multi-frame file whose frames have a place each, in the order of `numbers`."""
+    series.write(path.parent)
+    first = pydicom.dcmread(path.parent / "dicom" / series.name / "0000.dcm")
+    shutil.rmtree(path.parent / "dicom")
+    for keyword in ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
+                    "SliceThickness", "RescaleSlope", "RescaleIntercept"):  # fmt: skip
+        delattr(first, keyword)
+    first.SOPClassUID = first.file_meta.MediaStorageSOPClassUID = ENHANCED_MR
+    first.NumberOfFrames = len(series.numbers)
+    measures, plane, shared = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = list(series.spacing_mm)
+    measures.SliceThickness, measures.SpacingBetweenSlices = 2.0, series.step_mm
+    plane.ImageOrientationPatient = [f"{value:.12f}" for value in series.orientation]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    first.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for number in series.numbers:
+        place, frame = Dataset(), Dataset()
+        place.ImagePositionPatient = [f"{value:.9f}" for value in series.position_mm(number)]
+        frame.PlanePositionSequence = [place]
+        frames.append(frame)
+    first.PerFrameFunctionalGroupsSequence = frames
+    first.PixelData = b"".join(series.pixels(at).tobytes() for at in range(len(series.numbers)))
+    first.save_as(path, enforce_file_format=True)
+
+
+def test_frames_of_an_enhanced_file_keep_their_places(tmp_path: Path) -> None:
+    series = Series(
+        rows=16, columns=24, orientation=oblique(), numbers=(2, 0, 3, 1), modality="MR"
+    )  # fmt: skip
+    write_enhanced(tmp_path / "original" / "a.dcm", series)
+    command("dicom", "import", tmp_path / "original", "--out", tmp_path / "set", "--workers", 1)
+    masks = annotate(tmp_path / "set")
+    assert len(masks) == 4
+    command("export", "dicom-seg", tmp_path / "set" / "tasks.json", "--out", tmp_path / "seg",
+            "--workers", 1)  # fmt: skip
+    seg = segread(tmp_path / "seg" / "segmentations" / "series-0001.dcm")
+    imported = pydicom.dcmread(next((tmp_path / "set" / "dicom").rglob("*.dcm")))
+    by_frame = seg.get_pixels_by_source_frame(imported.SOPInstanceUID, [1, 2, 3, 4])[..., 0]
+    for number, pixels in zip(series.numbers, by_frame, strict=True):
+        wanted = next(
+            mask
+            for at, mask in masks.items()
+            if np.abs(np.subtract(at, series.position_mm(number))).max() < 1e-6
+        )
+        assert np.array_equal(pixels > 0, wanted)
+        # The frame itself, as the original file has it.
+        check_is_brighter_half(series.pixels(series.numbers.index(number)), wanted)
 
 
 def test_segmentations_reference_the_imported_files_and_hold_no_patient(
