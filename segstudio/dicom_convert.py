@@ -99,6 +99,8 @@ def convert_file(settings: ConvertSettings, planned: PlannedFile) -> Converted:
             return _convert(settings, planned, path, written)
     except DicomFileError as error:
         reason = str(error)
+    except (ImportError, SyntaxError):  # no fault of the file
+        raise
     except Exception as error:  # a foreign file may fail anywhere in the libraries
         if isinstance(error, OSError) and error.errno:
             raise  # a full disk is no fault of the file

@@ -147,4 +147,7 @@ def _reason(dataset: Dataset, error: Exception) -> str:
             f"No decoder for its transfer syntax ({name}) is installed; those that segstudio uses "
             "come with: pip install 'segstudio[dicom]'"
         )
-    return f"Its pixels cannot be decoded ({name}, {type(error).__name__}): they are damaged."
+    return (
+        f"Its pixels cannot be decoded ({name}, {type(error).__name__}): they are damaged, or of a "
+        "kind that the decoders installed here do not know."
+    )

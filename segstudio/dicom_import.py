@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -39,7 +39,7 @@ from segstudio.dicom_pixels import (
     sample_indices,
     to_8bit,
 )
-from segstudio.dicom_report import FileRow, Report, SeriesRow, write_report
+from segstudio.dicom_report import FileRow, RemovedRow, Report, SeriesRow, write_report
 from segstudio.dicom_series import IndexedFile, PlannedFile, Series, index_file, plan_series
 from segstudio.dicom_uids import new_secret, read_secret
 from segstudio.errors import SegstudioError, UsageError
@@ -99,7 +99,7 @@ def run_import(options: ImportOptions) -> ImportSummary:
     if not found:
         raise SegstudioError("There is no file in what was given; give folders or zip archives.")
     output = OutputFolder(options.out)
-    with output.opened(_digest(options, found, fixed), fixed or new_secret()) as (secret, done):
+    with output.opened(_digest(options, found, fixed), fixed or new_secret()) as secret:
         rows: dict[int, FileRow] = {}
         series = plan_series(_index(found, rows, options))
         looked, plan = [], []
@@ -114,7 +114,7 @@ def run_import(options: ImportOptions) -> ImportSummary:
             options.key is not None,
         )  # fmt: skip
         summary = ImportSummary(options.out, files=len(found), key=options.key)
-        _convert_all(options, settings, output, looked, plan, done, rows, summary)
+        _convert_all(options, settings, output, looked, plan, rows, summary)
         summary.series = _series_rows(looked, plan, rows, options)
         if not summary.imported:
             first = next((row.reason for row in rows.values() if row.reason), "")
@@ -197,10 +197,12 @@ def _look(series: Series, options: ImportOptions) -> tuple[BurnedIn, tuple[Plann
 def _convert_all(
     options: ImportOptions, settings: ConvertSettings, output: OutputFolder,
     looked: Sequence[tuple[Series, BurnedIn]], plan: Sequence[Series],
-    done: Sequence[Mapping[str, Any]], rows: dict[int, FileRow], summary: ImportSummary,
+    rows: dict[int, FileRow], summary: ImportSummary,
 ) -> None:  # fmt: skip
     """Convert what is not done yet, keep a journal of it, and make a row of every file."""
-    finished = {int(entry["number"]): entry for entry in done}
+    for entry in output.entries():
+        _count(entry, rows, summary)
+        summary.resumed += 1
     work: list[PlannedFile] = []
     for (_, burned_in), one in zip(looked, plan, strict=True):
         dropped = options.burned_in == "drop" and burned_in.is_likely
@@ -209,10 +211,7 @@ def _convert_all(
             if dropped:
                 reason = "Its series may have text in its pixels, and such were to be dropped."
                 rows[number] = FileRow(file.indexed.file.name, reason=reason)
-            elif number in finished:
-                summary.resumed += 1
-                _count(finished[number], rows, summary)
-            else:
+            elif number not in rows:
                 work.append(file)
     convert = partial(convert_file, settings)
     label = _label(options, "writing images")
@@ -243,12 +242,20 @@ def _entry(file: PlannedFile, converted: Converted) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1024)
+def _shared(removed: tuple[RemovedRow, ...]) -> tuple[RemovedRow, ...]:
+    """Return an equal list seen before: the files of a series lose the same, one copy will do."""
+    return removed
+
+
 def _slices_of(entry: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(task["data"]["frame"]) for task in entry["tasks"])
 
 
 def _count(entry: Mapping[str, Any], rows: dict[int, FileRow], summary: ImportSummary) -> None:
-    removed = tuple((one["tag"], one["keyword"], one["action"]) for one in entry["removed"])
+    removed = _shared(
+        tuple((one["tag"], one["keyword"], one["action"]) for one in entry["removed"])
+    )
     tasks = entry["tasks"]
     rows[int(entry["number"])] = FileRow(
         name=str(entry["name"]),

@@ -24,8 +24,6 @@ _OURS: Final = frozenset((TASKS, LABEL_CONFIG, TAXONOMY, REPORT, REPORT_PAGE, "i
 _STATE: Final = ".state.json"
 _JOURNAL: Final = ".journal.jsonl"
 
-Begun = tuple[bytes, list[dict[str, Any]]]
-
 
 class OutputFolder:
     """Where an import writes; `folder` takes the place of `out` when `finish` is called.
@@ -40,8 +38,10 @@ class OutputFolder:
         self._lock: IO[bytes] | None = None
 
     @contextmanager
-    def opened(self, digest: str, new_secret: bytes) -> Iterator[Begun]:
-        """Give the run's secret and what an earlier, killed run has finished; holds a lock.
+    def opened(self, digest: str, new_secret: bytes) -> Iterator[bytes]:
+        """Give the run's secret; `entries` has what an earlier, killed run has finished.
+
+        Holds a lock.
 
         Raises:
             UsageError: `out` holds something else than an import, or another run is at work.
@@ -90,19 +90,19 @@ class OutputFolder:
         self.folder.rename(self.out)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _begin(self, digest: str, new_secret: bytes) -> tuple[bytes, list[dict[str, Any]]]:
+    def _begin(self, digest: str, new_secret: bytes) -> bytes:
         state = self.folder / _STATE
         try:
             known = json.loads(state.read_text(encoding="utf-8"))
             if known["digest"] == digest:
                 self._drop_cut_line()
-                return bytes.fromhex(known["secret"]), list(self.entries())
+                return bytes.fromhex(known["secret"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # nothing there, or nothing of use
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         write_private(state, json.dumps({"digest": digest, "secret": new_secret.hex()}).encode())
-        return new_secret, []
+        return new_secret
 
     def _drop_cut_line(self) -> None:
         path = self.folder / _JOURNAL

@@ -325,10 +325,21 @@ def _colour_to_8bit(stored: Pixels, dataset: Dataset) -> npt.NDArray[np.uint8]:
 
 
 def _palette_to_8bit(stored: Pixels, dataset: Dataset) -> npt.NDArray[np.uint8]:
+    from pydicom.dataset import Dataset as NewDataset
+    from pydicom.dataset import FileMetaDataset
     from pydicom.pixels.processing import apply_color_lut
+    from pydicom.uid import ExplicitVRLittleEndian
 
+    # pydicom goes by the file's byte order for some palettes; `read_header` turned them all.
+    palette = NewDataset()
+    palette.file_meta = FileMetaDataset()
+    palette.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    for element in dataset:
+        if "PaletteColorLookupTable" in element.keyword:
+            palette.add(element)
+    palette.PhotometricInterpretation = "PALETTE COLOR"
     try:
-        coloured = np.asarray(apply_color_lut(stored, dataset))[..., :3]
+        coloured = np.asarray(apply_color_lut(stored, palette))[..., :3]
     except Exception as error:  # a damaged palette may fail anywhere in the library
         raise DicomFileError("Its colour palette is missing or damaged.") from error
     if coloured.dtype == np.uint8:

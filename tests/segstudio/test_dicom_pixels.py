@@ -193,6 +193,22 @@ def test_palettes_of_big_endian_files_are_turned(tmp_path: Path) -> None:
     assert to_8bit(pixels, read, 0, None)[..., 0].tolist() == [[0x10, 0x80], [0xFF, 0x80]]
 
 
+def test_segmented_palettes_of_big_endian_files_are_turned_too(tmp_path: Path) -> None:
+    pixels = np.array([[0, 1], [3, 2]], np.uint8)
+    header = make_dataset(pixels, PhotometricInterpretation="PALETTE COLOR")
+    # A discrete segment of one value, then a linear one of three up to 0x4000.
+    words = np.array([0, 1, 0x1000, 1, 3, 0x4000], ">u2")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(header, f"{colour}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(header, f"Segmented{colour}PaletteColorLookupTableData", words.tobytes())
+    header.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    header.PixelData = b""
+    path = tmp_path / "a.dcm"
+    header.save_as(path, implicit_vr=False, little_endian=False)
+    shown = to_8bit(pixels, read_header(path), 0, None)
+    assert shown[..., 0].tolist() == [[0x10, 0x20], [0x40, 0x30]]
+
+
 def test_colours_of_more_bits_keep_their_highest_eight() -> None:
     header = make_dataset(BitsStored=16, PhotometricInterpretation="RGB", SamplesPerPixel=3)
     stored = np.array([[[0xFFFF, 0x80FF, 0x0001]]], np.uint16)
