@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batch.plan import make_plan
-from batch.plan_allocation import Allocation
+from batch.plan_allocation import Allocation, cell_size
 from batch.plan_links import connected_groups, links_of, unlinked
 from batch.plan_model import (
     Goal,
@@ -182,3 +182,9 @@ def test_small_groups_of_tasks_are_merged_until_lots_can_be_drawn():
     cells = build_cells(tasks, 5)
     assert sorted(len(cell.members) for cell in cells) == [7, 20]
     assert sorted(index for cell in cells for index in cell.members) == list(range(27))
+
+
+def test_a_rare_class_keeps_a_small_cell_of_its_own_to_aim_at():
+    tasks = batch(2000) + batch(12, ("bus",), start=5001)
+    cells = build_cells(tasks, cell_size(tasks, Goal(half_width=0.05)))
+    assert sorted(len(cell.members) for cell in cells) == [12, 2000]
