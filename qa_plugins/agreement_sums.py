@@ -11,7 +11,7 @@ counts m (m - 1) / 2 times; alpha weighs every person's pixel alike (m times).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,94 +24,11 @@ from qa_plugins.measurement import ImageMeasurement, TaskMeasurement
 from qa_plugins.metrics.alpha import nominal_alpha, one_against_rest
 from qa_plugins.metrics.bootstrap import REPLICATES, interval_95, unit_weights
 from qa_plugins.metrics.instances import PanopticCounts
-from qa_plugins.metrics.overlap import OverlapCounts, mean_without_none, ratio
+from qa_plugins.metrics.overlap import mean_without_none, ratio
+from qa_plugins.overlap_sums import ClassSums, OverlapSums, PairSums, mious, sums_at
 
 UNLABELLED = "(unlabelled)"
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class OverlapSums:
-    """Pixels and IoU values of one class, over any number of images and pairs."""
-
-    intersection_px: int = 0
-    area_sum_px: int = 0
-    iou_sum: float = 0.0
-    values: int = 0
-
-    @property
-    def union_px(self) -> int:
-        """Pixels that either annotator of a pair drew."""
-        return self.area_sum_px - self.intersection_px
-
-    @property
-    def accumulated(self) -> float | None:
-        """IoU of the added counts."""
-        return self.intersection_px / self.union_px if self.union_px else None
-
-    @property
-    def per_image(self) -> float | None:
-        """Mean of the IoU values."""
-        return self.iou_sum / self.values if self.values else None
-
-    @property
-    def dice(self) -> float | None:
-        """Dice of the added counts."""
-        return 2 * self.intersection_px / self.area_sum_px if self.area_sum_px else None
-
-    def add(self, other: OverlapSums) -> None:
-        """Add the sums of other images or pairs."""
-        self.intersection_px += other.intersection_px
-        self.area_sum_px += other.area_sum_px
-        self.iou_sum += other.iou_sum
-        self.values += other.values
-
-
-@dataclass(slots=True)
-class ClassSums:
-    """All sums of one class. ``replicates`` (4, R): IoU sum, values, intersection and union."""
-
-    replicates: FloatArray
-    overlap: OverlapSums = field(default_factory=OverlapSums)
-    boundary: OverlapSums = field(default_factory=OverlapSums)
-    panoptic: PanopticCounts = field(default_factory=PanopticCounts)
-    tasks: int = 0
-    pixels: int = 0
-    units: set[str] = field(default_factory=set)  # at most two: whether resampling says anything
-
-    def note_units(self, units: Iterable[str]) -> None:
-        """Remember resampling units until there are two."""
-        for unit in units:
-            if len(self.units) < 2:
-                self.units.add(unit)
-
-    def merge(self, other: ClassSums) -> None:
-        """Add the sums of another part of the batch."""
-        self.replicates += other.replicates
-        self.overlap.add(other.overlap)
-        self.boundary.add(other.boundary)
-        self.panoptic += other.panoptic
-        self.tasks += other.tasks
-        self.pixels += other.pixels
-        self.note_units(sorted(other.units))
-
-
-@dataclass(slots=True)
-class PairSums:
-    """Sums of one pair of annotators, a class each."""
-
-    tasks: int = 0
-    classes: dict[str, OverlapSums] = field(default_factory=dict)
-
-    def of(self, name: str) -> OverlapSums:
-        """The sums of one class, made on first use."""
-        return self.classes.setdefault(name, OverlapSums())
-
-    def merge(self, other: PairSums) -> None:
-        """Add another part."""
-        self.tasks += other.tasks
-        for name, sums in other.classes.items():
-            self.of(name).add(sums)
 
 
 @dataclass(slots=True)
@@ -219,7 +136,7 @@ class AgreementSums:
             of_pair = self.pairs.setdefault(pair, PairSums())
             for column, name in enumerate(image.classes):
                 if not np.isnan(iou[row, column]):
-                    value = _sums(overlap, iou, row, column)
+                    value = sums_at(overlap, iou, row, column)
                     of_pair.of(name).add(value)
                     drawn.setdefault(name, OverlapSums()).add(value)
         labels = (*image.classes, UNLABELLED)
@@ -257,7 +174,7 @@ class AgreementSums:
         names, overlap = image.supercategory_overlap
         iou = overlap.iou()
         for row, column in zip(*np.nonzero(~np.isnan(iou)), strict=True):
-            value = _sums(overlap, iou, int(row), int(column))
+            value = sums_at(overlap, iou, int(row), int(column))
             self.supercategories.setdefault(names[column], OverlapSums()).add(value)
 
     def _add_coincidences(self, image: ImageMeasurement, labels: Sequence[str]) -> None:
@@ -350,17 +267,17 @@ class AgreementSums:
             "id": person,
             "tasks": self.annotations[person],
             "annotations": self.seen[person],
-            "miou": _mious(together),
+            "miou": mious(together),
         }
 
     def _pair_json(self, pair: tuple[int, int]) -> dict[str, Any]:
         sums = self.pairs[pair]
-        mious = _mious(sums)
+        means = mious(sums)
         return {
             "a": pair[0],
             "b": pair[1],
-            "miou": mious["accumulated"],
-            "miou_per_image": mious["per_image"],
+            "miou": means["accumulated"],
+            "miou_per_image": means["per_image"],
             "tasks": sums.tasks,
             "classes": {
                 name: sums.classes[name].accumulated
@@ -375,23 +292,6 @@ class AgreementSums:
             "labels": labels,
             "pixels": [[self.confusion_px[row, column] for column in labels] for row in labels],
         }
-
-
-def _sums(overlap: OverlapCounts, iou: FloatArray, row: int, column: int) -> OverlapSums:
-    at = row, column
-    return OverlapSums(
-        int(overlap.intersection_px[at]),
-        int(overlap.area_a_px[at] + overlap.area_b_px[at]),
-        float(iou[at]),
-        1,
-    )
-
-
-def _mious(sums: PairSums) -> dict[str, float | None]:
-    return {
-        "accumulated": mean_without_none(one.accumulated for one in sums.classes.values()),
-        "per_image": mean_without_none(one.per_image for one in sums.classes.values()),
-    }
 
 
 def _mean_of_rows(rows: Sequence[FloatArray]) -> FloatArray:
