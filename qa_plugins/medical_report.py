@@ -45,6 +45,7 @@ def medical_section(summary: dict[str, Any], names: NameOf) -> Section | None:
             for table in (
                 _organs(classes),
                 _volume_table(classes, names),
+                _differences(summary["series"], names),
                 _worst(summary["worst_slices"], names),
             )
             if table.rows
@@ -90,6 +91,32 @@ def _volume_table(classes: list[dict[str, Any]], names: NameOf) -> Table:
         title="Agreement of volumes",
         note="Bland and Altman's limits of agreement, over the slices that both annotated.",
     )  # fmt: skip
+
+
+def _differences(series: list[dict[str, Any]], names: NameOf) -> Table:
+    """Return the volumes on which two people differ most, as a share of their mean."""
+    found = [
+        (
+            abs(one["volume_difference_ml"])
+            / (one["volume_first_ml"] + one["volume_second_ml"])
+            * 2,
+            [
+                volume["name"], one["name"], _who(pair["first"], names), one["volume_first_ml"],
+                _who(pair["second"], names), one["volume_second_ml"], one["volume_difference_ml"],
+                f"{pair['slices']} of {volume['slices']}",
+            ],
+        )
+        for volume in series
+        for pair in volume["pairs"]
+        for one in pair["classes"]
+        if one["volume_difference_ml"]
+    ]  # fmt: skip
+    found.sort(key=lambda row: (-row[0], row[1][0], row[1][1]))
+    return Table(
+        ["Volume", "Organ", "First", "ml", "Second", "ml", "Difference (ml)", "Slices"],
+        [row for _, row in found[:_WORST_SHOWN]],
+        title="Largest differences of volume",
+    )
 
 
 def _worst(slices: list[dict[str, Any]], names: NameOf) -> Table:

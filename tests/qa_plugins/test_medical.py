@@ -203,6 +203,13 @@ def test_volumes_over_several_series_have_limits_of_agreement() -> None:
     section = MedicalCheck().report(found, lambda number: {ANNA: "A", BEN: "B"}[number])
     assert section is not None
     assert any(one.text.startswith("B draws Liver larger than A") for one in section.findings)
+    (table,) = [one for one in section.tables if one.title == "Largest differences of volume"]
+    assert len(table.rows) == 6
+    # The smallest organ differs most, as a share of it.
+    first, _, _, a_ml, _, b_ml, difference, slices = table.rows[0]
+    assert (first, slices) == ("series-0000", "8 of 8")
+    assert [a_ml, b_ml] == volumes[0]
+    assert difference == pytest.approx(volumes[0][0] - volumes[0][1])
 
 
 def test_tolerances_are_given_in_all_and_by_organ() -> None:
