@@ -7,7 +7,6 @@ They carry no time of their own: the same input gives the same card.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from segstudio.source import Source, describe_selection
 from segstudio.source_description import source_name
 from segstudio.tasks import Problem
 from segstudio.taxonomy import dump_taxonomy
+from segstudio.versions import package_version
 
 CARD: Final = "dataset.json"
 README: Final = "README.md"
@@ -149,7 +149,7 @@ def _versions(context: ExportContext) -> dict[str, str | None]:
     return {
         "segstudio": installed_version(),
         "taxonomy": context.taxonomy.version,
-        **{name: version(name) for name in packages},
+        **{name: package_version(name) for name in packages},
     }
 
 

@@ -13,11 +13,12 @@ from typing import Any
 from exporters.coco_entries import coco_categories, coco_image
 from exporters.files import write_bytes, write_json_lists
 from exporters.flags import CROWD, is_flagged
-from exporters.panoptic_ids import paint_ids, segment_ids
-from exporters.png import rgb_png
+from exporters.panoptic_ids import id_to_color, segment_ids
+from exporters.png import painted_png
 from exporters.records import image_record, known_ids, scene_of, with_image_ids
 from segstudio.images import AnnotatedImage
 from segstudio.plugins import ExportContext
+from segstudio.scene import Scene
 
 
 class CocoPanopticExporter:
@@ -38,7 +39,7 @@ class CocoPanopticExporter:
             known=known_ids(scene, image, "segment_id"),
         )
         file = f"panoptic/{image.file_stem}.png"
-        write_bytes(context.out_dir / file, rgb_png(paint_ids(scene.instance_map(), ids)))
+        write_bytes(context.out_dir / file, _picture(scene, ids))
         segments_info = []
         for segment_id, segment in zip(ids, scene.segments, strict=True):
             info: dict[str, Any] = {
@@ -67,6 +68,14 @@ class CocoPanopticExporter:
                 "annotations": (_annotation_entry(*pair) for pair in with_image_ids(records)),
             },
         )
+
+
+def _picture(scene: Scene, ids: list[int]) -> bytes:
+    painted = [
+        (segment.mask.runs, id_to_color(segment_id))
+        for segment, segment_id in zip(scene.segments, ids, strict=True)
+    ]
+    return painted_png(painted, scene.height_px, scene.width_px)
 
 
 def _annotation_entry(image_id: int, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _PAPER: Final = (245, 245, 245)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image of the sheet; `drawn` as in `exporters.plan.WorkItem`."""
+    """One image of the sheet; `drawn` as in `exporters.work_items.WorkItem`."""
 
     image: AnnotatedImage
     drawn: tuple[tuple[Region, ...], ...] = ()
@@ -98,10 +98,10 @@ def _tile(
     scale = _TILE_PX / max(image.height_px, image.width_px)
     size = (max(1, round(image.width_px * scale)), max(1, round(image.height_px * scale)))
     # Numbers are made small first and coloured then: a large image costs no more than a small one.
-    small = np.asarray(
-        Image.fromarray(_number_map(scene)).resize(size, Image.Resampling.NEAREST), dtype=np.int64
-    )
-    colors = Image.fromarray(_colors(scene, taxonomy)[small])
+    numbers = _number_map(scene)
+    rows, columns = (_nearest(*pair) for pair in zip(numbers.shape, reversed(size), strict=True))
+    small = np.take(numbers, rows[:, None] * np.intp(image.width_px) + columns)
+    colors = Image.fromarray(np.take(_colors(scene, taxonomy), small, axis=0))
     picture = _picture(image, picture_of)
     if picture is None:
         return colors
@@ -122,12 +122,21 @@ def _picture(
     return picture
 
 
-def _number_map(scene: Scene) -> NDArray[np.int32]:
+def _number_map(scene: Scene) -> NDArray[Any]:
     """Return (height, width): 0 nothing, n the n-th segment, one more than all of them VOID."""
-    numbers = scene.instance_map()
+    void = len(scene.segments) + 1
+    numbers = scene.instance_map(np.uint8 if void < 256 else np.int32)
     if not scene.void_mask.is_empty:
-        numbers[scene.void_mask.to_dense()] = len(scene.segments) + 1
+        numbers[scene.void_mask.to_dense()] = void
     return numbers
+
+
+def _nearest(length_px: int, new_length_px: int) -> NDArray[np.int32]:
+    """Return which pixels Pillow takes when it makes a line of pixels longer or shorter."""
+    line = Image.fromarray(np.arange(length_px, dtype=np.int32)[None])
+    resized = line.resize((new_length_px, 1), Image.Resampling.NEAREST)
+    taken: NDArray[np.int32] = np.asarray(resized, dtype=np.int32)[0]
+    return taken
 
 
 def _colors(scene: Scene, taxonomy: Taxonomy) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from segstudio.errors import UsageError
-from segstudio.output_files import PREFIX, SUFFIX, atomic_writer
+from segstudio.output_files import PREFIX, SUFFIX, atomic_writer, write_whole
 
 __all__ = [
     "WORK_FOLDER",
@@ -27,6 +27,8 @@ __all__ = [
 
 WORK_FOLDER: Final = ".segstudio"
 """The folder in every export that serves resuming only."""
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def remove_halves(folder: Path) -> None:
@@ -65,8 +67,7 @@ def lock_file(path: Path, purpose: Path) -> IO[bytes]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file atomically."""
-    with atomic_writer(path) as file:
-        file.write(content)
+    write_whole(path, content)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -103,4 +104,4 @@ def write_json_lists(path: Path, head: dict[str, Any], lists: dict[str, Iterable
 
 def compact_json(value: Any) -> str:
     """Return a value as JSON on one line, unicode kept."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _compact(value)

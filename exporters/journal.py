@@ -12,7 +12,8 @@ reading.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,8 @@ from exporters.files import WORK_FOLDER, atomic_writer, compact_json, lock_file,
 
 # The line that names the files of the whole data set: no image has an empty key.
 _DATA_SET = ""
+# A journal up to this size is read once.
+_KEPT_BYTES = 4 << 20
 
 
 class Journal:
@@ -38,6 +41,7 @@ class Journal:
         self._reader: IO[bytes] | None = None
         self._writer: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
+        self._files_of_images: set[str] = set()
 
     def __enter__(self) -> Journal:
         self.work_dir.mkdir(parents=True, exist_ok=True)
@@ -86,6 +90,8 @@ class Journal:
         line = compact_json({"key": key, "digest": digest, "files": list(files), "record": record})
         self._writer.write(line.encode("utf-8") + b"\n")
         self._writer.flush()
+        if key != _DATA_SET:
+            self._files_of_images.update(files)
 
     def records(self, folder: str) -> JournalRecords:
         """Return this run's records of one sub-folder ("" for all), readable many times."""
@@ -93,27 +99,21 @@ class Journal:
 
     def sweep(self) -> None:
         """Remove work of an earlier run that this one does not use; before `finish` writes."""
-        kept = self._files_of_images()
-        for path in _files_below(self.work_dir):
-            if path.relative_to(self.work_dir).as_posix() not in kept:
-                path.unlink()
+        for name in _files_below(self.work_dir):
+            if name not in self._files_of_images:
+                (self.work_dir / name).unlink()
 
     def commit(self) -> int:
         """Move all new files to their places; return how many stale files were removed.
 
         Images come first and the card last; a kill in between is made good by the next run.
         """
-        kept = self._files_of_images()
-        new = [path.relative_to(self.work_dir).as_posix() for path in _files_below(self.work_dir)]
-        of_data_set = sorted(set(new) - kept, key=_card_last)
+        kept = self._files_of_images
+        new = set(_files_below(self.work_dir))
+        of_data_set = sorted(new - kept, key=_card_last)
         self.add(_DATA_SET, "", of_data_set, {})
         stale = self._files_of_earlier_runs() - kept - set(of_data_set)
-        for name in (*sorted(kept.intersection(new)), *of_data_set):
-            target = self._out_dir / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (self.work_dir / name).replace(target)
-            # Two links to one file: replacing does nothing then, and leaves both.
-            (self.work_dir / name).unlink(missing_ok=True)
+        self._move((*sorted(kept.intersection(new)), *of_data_set))
         removed = sum(self._remove(name) for name in sorted(stale))
         if self._writer is not None:
             self._writer.close()
@@ -121,9 +121,18 @@ class Journal:
         _remove_empty_folders(self.work_dir)
         return removed
 
-    def _files_of_images(self) -> set[str]:
-        with self._growing.open("rb") as file:
-            return {name for _, line in _lines(file) for name in json.loads(line)["files"]}
+    def _move(self, names: Iterable[str]) -> None:
+        """Move new files to their places."""
+        made: set[Path] = set()
+        for name in names:
+            source, target = self.work_dir / name, self._out_dir / name
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            source.replace(target)
+        # Where both were links to one file, replacing did nothing and left both.
+        for name in _files_below(self.work_dir):
+            (self.work_dir / name).unlink()
 
     def _files_of_earlier_runs(self) -> set[str]:
         if self._reader is None:
@@ -151,13 +160,22 @@ class Journal:
 
 
 class JournalRecords:
-    """The records of a journal, streamed from disk each time they are iterated."""
+    """The records of a finished journal, as often as asked: small ones kept, others streamed."""
 
     def __init__(self, path: Path, folder: str) -> None:
         self._path = path
         self._prefix = f"{folder}/" if folder else ""
+        self._kept: list[dict[str, Any]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self._kept is not None:
+            return map(dict, self._kept)
+        if self._path.stat().st_size > _KEPT_BYTES:
+            return self._read()
+        self._kept = list(self._read())
+        return map(dict, self._kept)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
             for _, line in _lines(file):
                 entry = json.loads(line)
@@ -174,8 +192,12 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         offset += len(line)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+def _files_below(folder: Path) -> Iterator[str]:
+    """Yield the names of all files and links below a folder, relative to it."""
+    start = len(str(folder)) + 1
+    for place, folders, files in os.walk(folder):
+        links = [one for one in folders if Path(place, one).is_symlink()]
+        yield from (f"{place}/{name}"[start:] for name in (*files, *links))
 
 
 def _card_last(name: str) -> tuple[bool, str]:

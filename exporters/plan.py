@@ -6,23 +6,23 @@ temporary file, so that the second pass needs neither the source again nor memor
 
 from __future__ import annotations
 
-import pickle
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, NamedTuple
 
 from exporters.answers import majority_answers
 from exporters.names import StemNames
 from exporters.problems import ProblemLog
+from exporters.work_items import WorkItem, pack_head, pack_item, unpack_head, unpack_item
 from segstudio.errors import SourceError
 from segstudio.images import AnnotatedImage, ImageKey, annotated_images
 from segstudio.label_config import LabelConfig
 from segstudio.progress import ProgressLine
 from segstudio.selection import Policy, Survey, annotator_folder
 from segstudio.source import Source
-from segstudio.tasks import Annotation, Region, Task
+from segstudio.tasks import Annotation, Task
 
 SizeOf = Callable[[int, str], tuple[int, int]]
 """(task id, reference) -> (height_px, width_px); may raise ValueError or OSError."""
@@ -30,32 +30,16 @@ SizeOf = Callable[[int, str], tuple[int, int]]
 _LENGTH = struct.Struct(">Q")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkItem:
-    """One image to export.
-
-    `folder` is the file set it belongs to, "" for the only one. `drawn` holds each annotator's
-    regions where a consensus is to be found, and is empty otherwise. `losses` counts what was lost
-    on the way here.
-    """
-
-    folder: str
-    image: AnnotatedImage
-    drawn: tuple[tuple[Region, ...], ...] = ()
-    losses: Mapping[str, int] = field(default_factory=dict)
-
-
 class Planned(NamedTuple):
-    """A spooled image: where it belongs, itself without its regions, and the whole, pickled."""
+    """A spooled image: where it belongs, itself without its regions, and the whole, packed."""
 
     folder: str
     image: AnnotatedImage
-    pickled: bytes
+    packed: bytes
 
     def item(self) -> WorkItem:
-        """Return the whole."""
-        found: WorkItem = pickle.loads(self.pickled)  # noqa: S301 - our own spool
-        return found
+        """Return the whole, under its final file stem."""
+        return unpack_item(self.packed, self.image.file_stem)
 
 
 @dataclass(slots=True)
@@ -72,14 +56,7 @@ class Plan:
 
     def add(self, item: WorkItem, annotators: tuple[int | None, ...]) -> None:
         """Spool one image."""
-        item = replace(
-            item,
-            image=replace(item.image, regions=_packed(item.image.regions)),
-            drawn=tuple(_packed(regions) for regions in item.drawn),
-        )
-        head = (item.folder, replace(item.image, regions=(), answers={}, task_data={}))
-        for value in (head, item):
-            blob = pickle.dumps(value, protocol=5)
+        for blob in (pack_head(item), pack_item(item)):
             self.spool.write(_LENGTH.pack(len(blob)))
             self.spool.write(blob)
         self.images += 1
@@ -92,7 +69,7 @@ class Plan:
         """Yield the images in task order, each under its final file stem."""
         self.spool.seek(0)
         while head := self._read():
-            folder, image = pickle.loads(head)  # noqa: S301 - our own spool
+            folder, image = unpack_head(head)
             stem = self.names.stem(image)
             yield Planned(folder, replace(image, file_stem=stem), self._read())
 
@@ -201,22 +178,6 @@ def _add_image(
     for annotation, image in present:
         folder = annotator_folder(annotation.completed_by) if kind == "all" else ""
         plan.add(WorkItem(folder, image), (annotation.completed_by,))
-
-
-def _packed(regions: Iterable[Region]) -> tuple[Region, ...]:
-    """Return the regions with brush streams as bytes: a list of ints takes eight times as much."""
-    return tuple(_packed_region(region) for region in regions)
-
-
-def _packed_region(region: Region) -> Region:
-    stream = region.value.get("rle")
-    if region.kind != "brush" or not isinstance(stream, list):
-        return region
-    try:
-        packed = bytes(stream)
-    except (TypeError, ValueError):  # damaged; decoding it will say how
-        return region
-    return replace(region, value={**region.value, "rle": packed})
 
 
 def _for_task(size_of: SizeOf | None, task_id: int) -> Callable[[str], tuple[int, int]] | None:

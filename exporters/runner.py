@@ -226,11 +226,11 @@ class _Run:
         for number, planned in enumerate(self._plan.items()):
             stem = planned.image.file_stem
             key = f"{planned.folder}/{stem}" if planned.folder else stem
-            digest = blake2b(seed + stem.encode() + planned.pickled, digest_size=16).hexdigest()
+            digest = blake2b(seed + stem.encode() + planned.packed, digest_size=16).hexdigest()
             outcome = journal.find(key, digest)
             if outcome is not None and outcome.get("image_missing"):
                 outcome = None
-            item = None if outcome else planned.pickled
+            item = None if outcome else planned.packed
             job = Job(planned.image.task_id, key, digest, stem, item, outcome)
             if number in self._sampled:
                 self._samples.append(_sample(planned))
@@ -308,7 +308,7 @@ class _Records:
 
 def _sample(planned: Planned) -> Sample:
     item = planned.item()
-    return Sample(replace(item.image, file_stem=planned.image.file_stem), item.drawn)
+    return Sample(item.image, item.drawn)
 
 
 def _settled(

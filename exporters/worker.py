@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
-import pickle
 import socket
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from exporters.plan import WorkItem
 from exporters.records import image_record, scene_of
 from exporters.statistics import count_scene
+from exporters.work_items import WorkItem, unpack_item
 from segstudio.consensus import consensus_regions
 from segstudio.plugins import ExportContext, Exporter
 from segstudio.tasks import Problem
@@ -26,7 +25,7 @@ _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image on its way to a worker: its pickled item, or what an earlier run made of it."""
+    """One image on its way to a worker: its packed item, or what an earlier run made of it."""
 
     task_id: int
     key: str
@@ -57,9 +56,8 @@ def export_image(
     assert job.item is not None  # noqa: S101 - for mypy: a job has one or the other
     if token is not None and not _sees(context.out_dir.parent / RUN_FILE, token):
         return {"stop": _not_shared(context.out_dir)}
-    item: WorkItem = pickle.loads(job.item)  # noqa: S301 - our own parent's
     try:
-        return _export(exporter, context, replace(item.image, file_stem=job.stem), item)
+        return _export(exporter, context, unpack_item(job.item, job.stem))
     except OSError as error:
         if error.errno in _DISK:
             return {"stop": disk_sentence(error)}
@@ -77,9 +75,8 @@ def disk_sentence(error: OSError) -> str:
     return f"{reason} (at {error.filename})" if error.filename else reason
 
 
-def _export(
-    exporter: Exporter, context: ExportContext, image: Any, item: WorkItem
-) -> dict[str, Any]:
+def _export(exporter: Exporter, context: ExportContext, item: WorkItem) -> dict[str, Any]:
+    image = item.image
     losses = dict(item.losses)
     problems: tuple[Problem, ...] = ()
     if item.drawn:

@@ -35,11 +35,11 @@ _SUMMARIES = {
     "dicom": "Turn DICOM series into Label Studio tasks.",
     "frames": "Turn videos and folders of frames into ordered Label Studio tasks.",
     "propagate": "Propose masks for the frames between annotated key frames.",
-    "plan": "Plan a batch: who draws what, how often.",
+    "plan": "Plan which tasks get a second or third annotator, for a stated goal.",
     "gold": "Seed gold tasks and score against them.",
     "rework": "Send tasks back for rework.",
     "labels": "Compare the labels in use with the labelling interface; publish its rules.",
-    "pilot": "Compare a pilot batch before the real one.",
+    "pilot": "Say on one page what a pilot tells about production.",
     "deliver": "Deliver an accepted batch.",
     "doctor": "Say what is installed, reachable or misconfigured, and how to mend it.",
 }
@@ -165,10 +165,12 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 def installed_version() -> str:
     """Return the version in the installed package's metadata."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError
+
+    from segstudio.versions import package_version
 
     try:
-        return version("segstudio")
+        return package_version("segstudio")
     except PackageNotFoundError:
         return "0 (not installed; run pip install -e .)"
 

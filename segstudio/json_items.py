@@ -160,11 +160,12 @@ def _put_back(value: Any, streams: list[bytes]) -> int:
     nodes = [value]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, dict):
+        if type(node) is dict:
             mark = node.get("rle")
-            if isinstance(mark, str) and mark.startswith(_MARK):
+            if type(mark) is str and mark.startswith(_MARK):
                 node["rle"] = streams[int(mark.removeprefix(_MARK))]
                 count += 1
-            node = node.values()
-        nodes += [child for child in node if isinstance(child, dict | list)]
+            nodes += node.values()
+        elif type(node) is list:
+            nodes += node
     return count

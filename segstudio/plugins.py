@@ -7,9 +7,10 @@ metadata; a plugin is imported only when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -146,8 +147,14 @@ def find_check(name: str) -> Check:
 
 def installed_entry_points(group: str) -> dict[str, EntryPoint]:
     """Return a group's entry points by name, sorted; of two with one name, ours wins."""
+    return dict(_scanned(entry_points, group))
+
+
+@cache
+def _scanned(scan: Callable[..., Iterable[EntryPoint]], group: str) -> dict[str, EntryPoint]:
+    """Look once a process: every installed package is asked."""
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
+    for entry in sorted(scan(group=group), key=lambda entry: (entry.name, entry.value)):
         if entry.name not in found or package_of(entry) == "segstudio":
             found[entry.name] = entry
     return found

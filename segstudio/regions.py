@@ -57,10 +57,11 @@ class Region:
     """One region as an annotator drew it; `segstudio.shapes.region_mask` gives its pixels.
 
     `value` is Label Studio's own geometry: percent 0..100 of the original image, or a stream (a
-    list of bytes, or `bytes`) or image of its pixels. `attributes` holds the region's own answers by control name, and the text
-    of its `meta` under "note" ("meta.note" where a control has that name). Geometry always refers
-    to the image as it is; `image_rotation_deg` only says how the editor showed it. `source` is the
-    `segstudio` part of its `meta`: the ids it had in the data set that it was imported from.
+    list of bytes, or `bytes`) or image of its pixels. `attributes` holds the region's own answers
+    by control name, and the text of its `meta` under "note" ("meta.note" where a control has that
+    name). Geometry always refers to the image as it is; `image_rotation_deg` only says how the
+    editor showed it. `source` is the `segstudio` part of its `meta`: the ids it had in the data
+    set that it was imported from.
     """
 
     id: str
@@ -193,6 +194,8 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 def _whole(item: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = item.get(key)
+    if type(value) is int:
+        return value
     if value is None and default is not None:
         return default
     if not is_number(value) or value != int(value):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from segstudio.mask_kernels import area, box
     from segstudio.run_kernels import (
         component_labels,
         flip_rows,
@@ -58,25 +59,11 @@ def __getattr__(name: str) -> Any:
     """Load a compiled kernel and keep it, so that numba is only imported when it works."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from segstudio import run_kernels
+    from segstudio import mask_kernels, run_kernels
 
-    function = getattr(run_kernels, name)
+    function = getattr(mask_kernels if name in ("area", "box") else run_kernels, name)
     globals()[name] = function
     return function
-
-
-def area(runs: Runs) -> int:
-    """How many pixels there are."""
-    from segstudio import mask_kernels
-
-    return mask_kernels.area(runs)
-
-
-def box(runs: Runs, width: int) -> tuple[int, int, int, int]:
-    """The smallest (x, y, width, height) around the pixels, of which there is at least one."""
-    from segstudio import mask_kernels
-
-    return mask_kernels.box(runs, width)
 
 
 def from_dense(flat: NDArray[np.bool_]) -> Runs:

@@ -91,10 +91,14 @@ class Scene:
             painted.append((self.void_mask, self.void_id))
         return self._paint(painted, self.unlabelled_id, dtype)
 
-    def instance_map(self) -> NDArray[np.int32]:
-        """Return the segment id of every pixel as (height_px, width_px); 0 is no segment."""
+    def instance_map(self, dtype: DTypeLike = np.int32) -> NDArray[Any]:
+        """Return the segment id of every pixel as (height_px, width_px); 0 is no segment.
+
+        Raises:
+            ValueError: there are more segments than the dtype can number.
+        """
         painted = [(segment.mask, segment.id) for segment in self.segments]
-        return self._paint(painted, 0, np.int32)
+        return self._paint(painted, 0, dtype)
 
     def _paint(
         self, painted: Sequence[tuple[Mask, int]], background: int, dtype: DTypeLike

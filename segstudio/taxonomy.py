@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -181,6 +181,7 @@ def load_taxonomy(path: str | Path) -> Taxonomy:
     return parse_taxonomy(text, source=str(file))
 
 
+@lru_cache(maxsize=4)
 def dump_taxonomy(taxonomy: Taxonomy) -> str:
     """Write a taxonomy as YAML that `load_taxonomy` reads back equal.
 

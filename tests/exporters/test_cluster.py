@@ -1,12 +1,11 @@
 """Exports on a Ray cluster: the same bytes, and a sentence where the disk is not shared."""
 
-import pickle
 from pathlib import Path
 
 import pytest
 
-from exporters.plan import WorkItem
 from exporters.semantic_png import SemanticPngExporter
+from exporters.work_items import WorkItem, pack_item
 from exporters.worker import RUN_FILE, Job, export_image
 from segstudio.images import AnnotatedImage, ImageKey
 from segstudio.plugins import ExportContext
@@ -46,7 +45,7 @@ def test_a_machine_that_does_not_see_the_output_stops_the_export(
     source = source_of(tmp_path / "tasks", [])
     context = ExportContext(work_dir, TAXONOMY, source.label_config, {})
     image = AnnotatedImage(1, ImageKey("image"), "/1.jpg", 8, 10, (), 1, 5, "1")
-    job = Job(1, "1", "digest", "1", pickle.dumps(WorkItem("", image)))
+    job = Job(1, "1", "digest", "1", pack_item(WorkItem("", image)))
     outcome = export_image(SemanticPngExporter(), context, "token", job)
     assert "does not see" in outcome["stop"] and "--staging" in outcome["stop"]
     assert list(work_dir.iterdir()) == []

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exporters import png
+from segstudio.masks import Mask
 
 
 def read_png(data: bytes) -> np.ndarray:
@@ -116,3 +117,19 @@ def test_any_index_image_survives(height_px: int, width_px: int, seed: int, top:
 def test_a_picture_that_does_not_fit_is_refused_in_a_sentence(call, part_of_sentence: str) -> None:
     with pytest.raises(ValueError, match=part_of_sentence):
         call()
+
+
+@pytest.mark.parametrize("width_px", [1, 7, 8, 24, 129])
+@pytest.mark.parametrize("count", [0, 1, 40, 300])
+def test_coloured_runs_give_the_bytes_of_their_picture(
+    width_px: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png, "_CACHED_BYTES", 1000)
+    rng = np.random.default_rng(width_px)
+    colors = rng.integers(0, 256, (count + 1, 3), dtype=np.uint8)
+    colors[0] = 0
+    small = rng.integers(0, count + 1, (20, -(-width_px // 3)))
+    numbers = np.repeat(np.repeat(small, 3, axis=0), 3, axis=1)[:, :width_px]
+    masks = [Mask.from_dense(numbers == number) for number in range(1, count + 1)]
+    painted = [(mask.runs, color) for mask, color in zip(masks, colors[1:], strict=True)]
+    assert png.painted_png(painted, 60, width_px) == png.rgb_png(colors[numbers])
