@@ -53,7 +53,7 @@ def _frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> Iterator[npt
     with _silent_libraries():
         if _has_standard_head(path):
             # From the path, so that no more than a frame of the pixels is in memory.
-            from_path = iter_pixels(path, indices=list(frames))
+            from_path = _without_panic(iter_pixels(path, indices=list(frames)))
             try:
                 first = next(from_path, None)
             except Exception:
@@ -69,7 +69,21 @@ def _frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> Iterator[npt
         whole.file_meta = dataset.file_meta
         if not any(keyword in whole for keyword in _PIXEL_KEYWORDS):
             raise DicomFileError("It holds no pixels.")
-        yield from iter_pixels(whole, indices=list(frames))
+        yield from _without_panic(iter_pixels(whole, indices=list(frames)))
+
+
+def _without_panic(frames: Iterator[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+    """Turn the panic of a decoder written in Rust, which is no Exception, into one."""
+    while True:
+        try:
+            array = next(frames)
+        except StopIteration:
+            return
+        except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise RuntimeError("A decoder panicked.") from error
+        yield array
 
 
 def _twelve_bit_jpeg(

@@ -184,13 +184,15 @@ UIDs were replaced consistently,
 {%- else %}by a random secret of this run{% endif %}.
 {% if report.has_key %}A key file that leads back was written elsewhere.
 {%- else %}No key that leads back was written.{% endif %}
+
 Files are named by number; this page holds no value of any removed attribute.</p>
 {% if to_look_at %}
 <h2>Look at these images before you give them away</h2>
 <div class="warning">
 <p>Removing attributes does not change pixels. Text may be burned into the images of:</p>
 <ul>{% for one in to_look_at %}
-<li><strong>{{ one.name }}</strong> ({{ one.modality or "no modality" }}, {{ one.slices }} images):
+<li><strong>{{ one.name }}</strong> ({{ one.modality or "no modality" }},
+{{ one.slices }} {{ "image" if one.slices == 1 else "images" }}):
 {{ one.text_verdict }}; {{ one.text_reasons | join("; ") }}.
 {% if one.masked_boxes %}{{ one.masked_boxes | length }} boxes were blacked out.
 {%- else %}Nothing was blacked out.{% endif %}</li>

@@ -228,6 +228,23 @@ def test_headers_of_no_image_are_refused(attributes: dict[str, Any], reason: str
         check_image(make_dataset(**attributes))
 
 
+def test_a_decoder_that_panics_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        """What decoders written in Rust raise: no Exception."""
+
+    def panic(*_arguments: Any, **_options: Any) -> Any:
+        raise PanicException("index out of bounds: Zyxwvut")
+        yield
+
+    path = write_file(tmp_path, "a.dcm", make_dataset())
+    monkeypatch.setattr("pydicom.pixels.utils.iter_pixels", panic)
+    with pytest.raises(DicomFileError, match="cannot be decoded") as caught:
+        first_frame(path)
+    assert "Zyxwvut" not in str(caught.value)
+
+
 def test_fewer_frames_than_stated_are_an_error(tmp_path: Path) -> None:
     dataset = make_dataset(np.zeros((3, 4, 4), np.int16), NumberOfFrames=5)
     path = write_file(tmp_path, "a.dcm", dataset)
