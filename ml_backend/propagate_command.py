@@ -145,6 +145,7 @@ def propagate(
             photos,
             Reach(reach, beyond, with_keys),
             None if no_refine or no_photos else _embeddings(model, device, embeddings_dir, photos),
+            None if no_refine or no_photos else _memory(model, device),
         )
         where = _deliver(propagator, source, opened, out, write_back=write_back, dry_run=dry_run)
         click.echo(summary_text(propagator, where))
@@ -165,6 +166,8 @@ def summary_text(propagator: Propagator, where: list[str]) -> str:
         mean = summary.score_sum / summary.predicted
         lowest = ", ".join(f"{task_id} ({score:.2f})" for score, task_id in summary.lowest)
         lines.append(f"  mean score {mean:.2f}; look first at the tasks {lowest}")
+    if summary.by_memory:
+        lines.append(f"  with the model's own memory of the video: {summary.by_memory} frames")
     if summary.refined + summary.kept_as_carried:
         lines.append(
             f"  refined by the model: {summary.refined} masks; left as carried, because it "
@@ -309,3 +312,14 @@ def _embeddings(model: str, device: str, folder: Path | None, photos: Any) -> An
         raise MissingExtraError("Refining masks", str(error.name), "sam") from error
     place = (folder or default_cache_dir() / "embeddings").resolve()
     return Embeddings(engine, EmbeddingStore(256 << 20, place), photos)
+
+
+def _memory(model: str, device: str) -> Any:
+    """The memory of a SAM 2 for video; None for every other model."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return None
+    from ml_backend.engines.sam2_memory import has_memory, load_memory
+    from ml_backend.engines.segment_anything import pick_device
+
+    return load_memory(folder, pick_device(device)) if has_memory(folder) else None

@@ -26,6 +26,9 @@ from segstudio.optical_flow import Carrying
 MIN_SCORE: Final = 0.05
 """A proposal below this is none."""
 
+MEMORY_WEIGHT: Final = 2.0
+"""What a model's memory of the video counts beside a carried mask that is trusted wholly."""
+
 _LEAST_TRUST: Final = 0.05
 
 
@@ -67,7 +70,10 @@ class Interval:
         return iou(self.before, self.after) or 0.0
 
     def propose(
-        self, step: int, carried: tuple[Carrying, Carrying] | None = None
+        self,
+        step: int,
+        carried: tuple[Carrying, Carrying] | None = None,
+        remembered: tuple[Mask, Mask] | None = None,
     ) -> Proposal | None:
         """Propose the mask `step` frames after the earlier key frame.
 
@@ -75,6 +81,7 @@ class Interval:
             step: 1 to `length` - 1.
             carried: the motion from the earlier and from the later key frame to this one; None
                 where there are no photos.
+            remembered: the masks that a model's memory has from either side; used with `carried`.
 
         Returns:
             None where nothing is left of the object.
@@ -95,8 +102,13 @@ class Interval:
         ]
         shapes = self._canvas.field(self.motion.blend(position))
         joined = sum(weight * field for weight, (field, _) in zip(weights, votes, strict=True))
-        mask = self._canvas.mask(np.asarray(joined + STILL_WEIGHT * shapes / 2, np.float32))
+        joined = joined + STILL_WEIGHT * shapes / 2
         two = [self._canvas.mask(field) for field, _ in votes]
+        if remembered is not None:
+            for share, held in zip((1 - position, position), remembered, strict=True):
+                joined = joined + MEMORY_WEIGHT * share * self._canvas.field(held)
+            two = list(remembered)
+        mask = self._canvas.mask(np.asarray(joined, np.float32))
         agreement = iou(*two) or 0.0
         return _checked(mask, flow_score(agreement, distance), agreement)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_backend.key_objects import TRACK_NAMES, KeyObject, match_objects
 from ml_backend.propagation import Interval, Proposal, from_one_side
 from ml_backend.propagation_refine import refine
 from ml_backend.sequence_index import Frame, SequenceIndex
 from ml_backend.sequence_photos import Embeddings, Photos, carried_both_ways, carried_one_way
+from segstudio.errors import SegstudioError
 from segstudio.label_config import LabelConfig
+from segstudio.masks import Mask
 from segstudio.optical_flow import Carrying
 from segstudio.region_items import region_items
 from segstudio.region_values import mask_to_value
@@ -49,6 +52,16 @@ class FramePrediction:
     score: float
 
 
+class VideoMemory(Protocol):
+    """A model that follows masks through frames by its own memory of them."""
+
+    def follow(
+        self, frames: Iterable[NDArray[np.uint8]], masks: Sequence[Mask]
+    ) -> Iterator[tuple[Mask, ...]]:
+        """Yield the masks in each frame after the first."""
+        ...
+
+
 @dataclass(slots=True)
 class PropagationSummary:
     """Counts of a run; frames are those that were proposed something for, or why they were not."""
@@ -59,6 +72,7 @@ class PropagationSummary:
     regions: int = 0
     by_flow: int = 0
     by_shapes: int = 0
+    by_memory: int = 0
     without_key: int = 0
     out_of_reach: int = 0
     nothing_there: int = 0
@@ -89,6 +103,7 @@ class Propagator:
     photos: Photos
     reach: Reach = field(default_factory=Reach)
     embeddings: Embeddings | None = None
+    memory: VideoMemory | None = None
     summary: PropagationSummary = field(default_factory=PropagationSummary)
 
     def run(self) -> Iterator[FramePrediction]:
@@ -150,10 +165,13 @@ class Propagator:
         flows: Iterator[tuple[Carrying, Carrying] | None] = (
             iter([None] * (length - 1)) if grays is None else carried_both_ways(grays)
         )
+        remembered = self._remembered(frames, [one for _, one, _ in both], grays is not None)
         for step, carried in enumerate(flows, start=1):
+            held = None if remembered is None else remembered[step - 1]
+            self.summary.by_memory += held is not None
             found: list[tuple[_Live, Proposal | None]] = []
-            for live, interval, column in both:
-                proposal = interval.propose(step, carried)
+            for at, (live, interval, column) in enumerate(both):
+                proposal = interval.propose(step, carried, None if held is None else held[at])
                 # Class and control are those of the nearer key frame.
                 found.append((live if 2 * step <= length else after[column], proposal))
             for side, distance, which in ((left, step, 0), (right, length - step, 1)):
@@ -163,6 +181,28 @@ class Propagator:
                     self.summary.one_sided += one is not None
                     found.append((live, one))
             yield from self._predicted(frames[step], found, by_flow=carried is not None)
+
+    def _remembered(
+        self, frames: Sequence[Frame], intervals: Sequence[Interval], has_photos: bool
+    ) -> list[list[tuple[Mask, Mask]]] | None:
+        """What the model's memory has of each object in each frame between, from both sides."""
+        if self.memory is None or not has_photos or not intervals:
+            return None
+        starts = [[one.before for one in intervals], [one.after for one in intervals]]
+        photos = self.photos.colours
+        try:
+            forward = list(self.memory.follow(photos(frames[:-1]), starts[0]))
+            backward = list(self.memory.follow(photos(frames[:0:-1]), starts[1]))[::-1]
+        except SegstudioError:  # a photo that was there is gone
+            return None
+        sizes = [(one.before.height_px, one.before.width_px) for one in intervals]
+        return [
+            [
+                (first.resize(*size), last.resize(*size))
+                for first, last, size in zip(*pair, sizes, strict=True)
+            ]
+            for pair in zip(forward, backward, strict=True)
+        ]
 
     def _outwards(
         self, frames: Sequence[Frame], live: Sequence[_Live]

@@ -54,6 +54,11 @@ class Photos:
             allowed_hosts=self.allowed_hosts or None,
         )
 
+    def colours(self, frames: Sequence[Frame]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the photos of frames in RGB. Raises SegstudioError where one cannot be had."""
+        for frame in frames:
+            yield load_image(self.content(frame))
+
     def grays(self, frames: Sequence[Frame]) -> list[NDArray[np.uint8]] | None:
         """Return the grey photos of successive frames; None where one is missing or too small."""
         if not self.wanted:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,36 @@ def test_the_built_in_model_takes_the_mask_as_a_prompt_and_sharpens_it() -> None
     found = refine(engine, embedding, rough)
     assert found is not None
     assert (iou(found, car(0)) or 0) > (iou(rough, car(0)) or 0)
+
+
+class BrightThings:
+    """A memory that sees what is bright, whatever it was given."""
+
+    def follow(
+        self, frames: Iterable[NDArray[np.uint8]], masks: Sequence[Mask]
+    ) -> Iterator[tuple[Mask, ...]]:
+        for number, pixels in enumerate(frames):
+            if number:
+                yield (Mask.from_dense(pixels[..., 0] > 115),) * len(masks)
+
+
+def test_a_model_s_memory_has_its_say_from_both_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key frames are drawn too small; the memory sees the whole object."""
+    small = {frame: items(car(frame).erode(7), "a") for frame in (0, 4)}
+    path = sequence(tmp_path, small, 5)
+    arguments = ["--local-root", tmp_path]
+    monkeypatch.setattr("ml_backend.propagate_command._embeddings", lambda *_: None)
+    monkeypatch.setattr("ml_backend.propagate_command._memory", lambda *_: BrightThings())
+    tasks, said = predicted(path, *arguments)
+    assert "own memory of the video: 3 frames" in said
+    for frame, task in tasks.items():
+        (region,) = task.predictions[0].regions
+        drawn = iou(car(frame).erode(7), car(frame)) or 0
+        assert (iou(region_mask(region), car(frame)) or 0) > 0.75 > 0.5 > drawn
+    (tmp_path / "2.png").unlink()
+    assert "own memory" not in predicted(path, *arguments)[1]
 
 
 def test_masks_are_refined_on_the_way_and_embeddings_are_kept(tmp_path: Path) -> None:
