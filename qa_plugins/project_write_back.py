@@ -19,6 +19,7 @@ from qa_plugins.write_back import (
     TAB_FILTERS,
     TAB_ORDERING,
     TAB_TITLE,
+    tab_columns,
     task_records,
     undo_write_back,
 )
@@ -61,7 +62,8 @@ def write_to_project(run: QaRun, client: Client, project_id: int, *, dry_run: bo
         raise ServerError(f"{summary}. First: {summary.problems[0].message}")
     done = f"Write-back: {summary}."
     if records and AGREEMENT in run.checks and not dry_run:
-        ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
+        columns = tab_columns(run.context.label_config)
+        ensure_tab(client, project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING, columns)
         done += f" The tab “{TAB_TITLE}” lists the worst first."
     found = run.result["checks"].get(CONSENSUS, {})
     if found.get("tasks_written_as") == "predictions":

@@ -19,7 +19,7 @@ from typing import Final
 from qa_plugins.gates import GateSet
 from qa_plugins.runner import AGREEMENT, run_checks
 from qa_plugins.watch_endpoint import TaskQueue
-from qa_plugins.write_back import TAB_FILTERS, TAB_ORDERING, TAB_TITLE, task_records
+from qa_plugins.write_back import TAB_FILTERS, TAB_ORDERING, TAB_TITLE, tab_columns, task_records
 from segstudio.client import Client
 from segstudio.errors import ServerError
 from segstudio.recorded_source import RecordedSource
@@ -164,7 +164,8 @@ class Watch:
         records = list(task_records(run.result, run.earlier_records, run.digests))
         summary = write_results(self.client, self.project_id, records)
         if records and not self._has_tab:
-            ensure_tab(self.client, self.project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING)
+            columns = tab_columns(source.label_config)
+            ensure_tab(self.client, self.project_id, TAB_TITLE, TAB_FILTERS, TAB_ORDERING, columns)
             self._has_tab = True
         # A task that was deleted meanwhile needs nothing.
         problems = [one for one in summary.problems if one.kind != "missing-task"]

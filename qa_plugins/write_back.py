@@ -6,6 +6,7 @@ Annotators can read a task's data and meta, so nothing here names a person or co
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from qa_plugins.freshness import DIGEST_KEY, RECORD_KEY
 from segstudio.client import Client
 from segstudio.errors import ServerError
+from segstudio.label_config import LabelConfig
 from segstudio.writeback import META_KEY, TaskRecord, remove_tab, task_rows, write_results
 
 TAB_TITLE = "QA: needs rework"
@@ -27,6 +29,19 @@ TAB_FILTERS = (
 TAB_ORDERING = ("tasks:data.qa_miou",)
 COLUMNS: Final = ("qa_miou", "qa_verdict", "qa_worst_class", "qa_stale")
 """The columns of a record; no others are ever written or removed."""
+
+
+def tab_columns(config: LabelConfig) -> list[str]:
+    """The columns that the tab shows: the task, who annotated it, its images, and ours.
+
+    >>> from segstudio.label_config import parse_label_config
+    >>> xml = '<View><Image name="i" value="$photo"/><Brush name="b" toName="i"/></View>'
+    >>> tab_columns(parse_label_config(xml))[2:5]
+    ['tasks:annotators', 'tasks:data.photo', 'tasks:data.qa_miou']
+    """
+    keys = [key for image in config.images for key in re.findall(r"\$(\w+)", image.value)]
+    shown = ["tasks:id", "tasks:total_annotations", "tasks:annotators"]
+    return shown + [f"tasks:data.{key}" for key in dict.fromkeys([*keys, *COLUMNS])]
 
 
 def task_records(
