@@ -1,4 +1,4 @@
-"""Compiled measures of one mask's runs: pixels and bounding box."""
+"""Compiled work on one mask's runs: pixels, bounding box, growing."""
 
 # numba tells numpy scalars from ints; mypy need not:
 # mypy: disable-error-code="no-any-return, assignment, return-value"
@@ -41,3 +41,29 @@ def box(runs: Runs, width: int) -> tuple[int, int, int, int]:
             left, right = 0, width - 1
     bottom = (runs[len(runs) - 1, 1] - 1) // width
     return left, top, right - left + 1, bottom - top + 1
+
+
+@kernel
+def grow_rows(runs: Runs, width: int, distance: int) -> Runs:
+    """Runs that reach `distance` pixels further to both sides, as far as their row goes."""
+    count = 0
+    for i in range(len(runs)):
+        count += (runs[i, 1] - 1) // width - runs[i, 0] // width + 1
+    out = np.empty((count, 2), dtype=np.int64)
+    last = -1
+    for i in range(len(runs)):
+        start = runs[i, 0]
+        while start < runs[i, 1]:
+            row_start = start // width * width
+            row_stop = row_start + width
+            stop = min(runs[i, 1], row_stop)
+            first = max(start - distance, row_start)
+            end = min(stop + distance, row_stop)
+            if last >= 0 and first <= out[last, 1]:
+                out[last, 1] = max(out[last, 1], end)
+            else:
+                last += 1
+                out[last, 0] = first
+                out[last, 1] = end
+            start = stop
+    return out[: last + 1].copy()

@@ -297,9 +297,9 @@ class Mask:
         Nothing comes in from outside the image; 0 gives the mask itself.
         """
         height_px, width_px = self._size
-        wide = _grow_rows(self.runs, width_px, distance_px)
+        wide = kernels.grow_rows(self.runs, width_px, distance_px)
         turned = kernels.transpose(wide, height_px, width_px)
-        high = _grow_rows(turned, height_px, distance_px)
+        high = kernels.grow_rows(turned, height_px, distance_px)
         return self._with(kernels.transpose(high, width_px, height_px))
 
     def boundary(self, distance_px: int) -> Mask:
@@ -314,18 +314,6 @@ class Mask:
         if distance_px < 1:
             raise MaskError(f"A boundary is at least 1 pixel wide, not {distance_px}.")
         return self - self.erode(distance_px)
-
-
-def _grow_rows(runs: NDArray[np.int64], width_px: int, distance_px: int) -> NDArray[np.int64]:
-    """Runs that reach `distance_px` further to both sides, as far as their row goes."""
-    if not len(runs):
-        return runs
-    segments = kernels.split_rows(runs, width_px)
-    row_starts = segments[:, 0] // width_px * width_px
-    starts = np.maximum(segments[:, 0] - distance_px, row_starts)
-    return kernels.normalize(
-        starts, np.minimum(segments[:, 1] + distance_px, row_starts + width_px)
-    )
 
 
 def _check_same_size(a: Mask, b: Mask) -> None:

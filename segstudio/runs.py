@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from segstudio.mask_kernels import area, box
+    from segstudio.mask_kernels import area, box, grow_rows
     from segstudio.run_kernels import (
         component_labels,
         flip_rows,
@@ -37,6 +37,7 @@ __all__ = [
     "difference",
     "flip_rows",
     "from_dense",
+    "grow_rows",
     "intersection",
     "intersection_area",
     "normalize",
@@ -52,6 +53,7 @@ __all__ = [
 
 Runs = NDArray[np.int64]
 
+_MEASURES = ("area", "box", "grow_rows")
 _DENSE_BELOW = 24  # pixels a run
 
 
@@ -61,7 +63,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from segstudio import mask_kernels, run_kernels
 
-    function = getattr(mask_kernels if name in ("area", "box") else run_kernels, name)
+    function = getattr(mask_kernels if name in _MEASURES else run_kernels, name)
     globals()[name] = function
     return function
 

@@ -45,6 +45,17 @@ def box(runs: Runs, width: int) -> tuple[int, int, int, int]:
     return left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1
 
 
+def grow_rows(runs: Runs, width: int, distance: int) -> Runs:
+    """Runs that reach `distance` pixels further to both sides, as far as their row goes."""
+    height = -(-int(runs[-1, 1]) // width) if len(runs) else 0
+    dense = to_dense(runs, height * width).reshape(height, width)
+    grown = dense.copy()
+    for step in range(1, min(distance, width) + 1):
+        grown[:, step:] |= dense[:, :-step]
+        grown[:, :-step] |= dense[:, step:]
+    return from_dense(grown.ravel())
+
+
 def normalize(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Runs:
     """The union of arbitrary [start, stop) intervals, in any order, as proper runs."""
     keep = stops > starts

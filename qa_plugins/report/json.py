@@ -6,14 +6,19 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_WORDS: Final = {None: "null", True: "true", False: "false"}
 
 
 def to_json(result: Mapping[str, Any]) -> str:
     """The result as JSON text; numbers that are no numbers become null."""
-    return json.dumps(_finite(result), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    parts: list[str] = []
+    _write(result, "\n", parts)
+    return "".join((*parts, "\n"))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -30,13 +35,43 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if hasattr(value, "item"):  # a numpy scalar
-        return _finite(value.item())
-    return value
+def _write(value: Any, line: str, parts: list[str]) -> None:
+    """Write as `json.dumps(..., indent=1)` does, several times as fast; `line` begins a line."""
+    kind = type(value)
+    if kind is str:
+        parts.append(encode_basestring(value))
+    elif kind is int:
+        parts.append(repr(value))
+    elif kind is float:
+        parts.append(repr(value) if math.isfinite(value) else "null")
+    elif value is None or kind is bool:
+        parts.append(_WORDS[value])
+    elif isinstance(value, Mapping):
+        # A key that two entries have as text counts once, as in a dict: the later value.
+        _write_members({str(key): item for key, item in value.items()}, line, parts)
+    elif isinstance(value, list | tuple):
+        _write_entries(value, line, parts)
+    elif hasattr(value, "item"):  # a numpy scalar
+        _write(value.item(), line, parts)
+    else:  # e.g. an enumeration, or what is no JSON
+        parts.append(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _write_members(members: Mapping[str, Any], line: str, parts: list[str]) -> None:
+    inner = line + " "
+    before = "{" + inner
+    for key, item in members.items():
+        parts.append(f"{before}{encode_basestring(key)}: ")
+        _write(item, inner, parts)
+        before = "," + inner
+    parts.append(line + "}" if members else "{}")
+
+
+def _write_entries(entries: Sequence[Any], line: str, parts: list[str]) -> None:
+    inner = line + " "
+    before = "[" + inner
+    for item in entries:
+        parts.append(before)
+        _write(item, inner, parts)
+        before = "," + inner
+    parts.append(line + "]" if entries else "[]")

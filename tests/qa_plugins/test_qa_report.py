@@ -148,6 +148,17 @@ def test_a_cell_that_looks_like_a_formula_is_disarmed() -> None:
     assert "'=HYPERLINK(1)" in tasks_csv({"tasks": [entry]})
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], {"a": [], "b": {}}, [[1, [2]], {"c": None, "d": [True, False]}],
+        {"text": 'e\u00e9 "quoted" \\ \n\x01', "\u00fc": 1e16, "small": 1e-7, "int": -(10**30)},
+    ],
+)  # fmt: skip
+def test_qa_json_is_laid_out_as_the_standard_library_does(value):
+    assert to_json(value) == json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
 def test_json_has_no_nan_and_no_half_file(tmp_path: Path) -> None:
     assert json.loads(to_json({"x": float("nan"), "y": np.float64(0.5), "z": (1,)})) == {
         "x": None, "y": 0.5, "z": [1],

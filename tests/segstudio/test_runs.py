@@ -51,6 +51,12 @@ def test_area_and_box_are_those_of_the_pixels(image: Dense) -> None:
         assert_same("box", of(image), image.shape[1])
 
 
+@settings(deadline=None)
+@given(images(), st.integers(0, 26))
+def test_runs_grow_within_their_rows(image: Dense, distance: int) -> None:
+    assert_same("grow_rows", of(image), image.shape[1], distance)
+
+
 @pytest.mark.parametrize("offset", range(8))
 def test_an_image_may_start_at_any_address(offset: int) -> None:
     flat = (np.random.default_rng(offset).random(1000) < 0.3)[offset:]
