@@ -16,6 +16,7 @@ bytes are not looked for among pixels (compressed in PNG, or PixelData), where c
 from __future__ import annotations
 
 import json
+import random
 import re
 import warnings
 import zlib
@@ -242,3 +243,23 @@ def test_the_search_finds_what_is_there(tmp_path: Path, secret: Path, own_words:
         list(search(values, name, content, least))
         for name, content, least in contents(tmp_path / "out")
     )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_copies_are_imported_or_refused_in_a_sentence(
+    seed: int, tmp_path: Path, secret: Path
+) -> None:
+    chance = random.Random(seed)
+    names = ("CT_small.dcm", "MR_small_RLE.dcm", "examples_palette.dcm", "MR_small_bigendian.dcm",
+             "JPEG2000.dcm", "image_dfl.dcm")  # fmt: skip
+    content = bytearray((FOLDER / names[seed % len(names)]).read_bytes())
+    if seed % 4 == 3:
+        del content[chance.randrange(132, len(content)) :]
+    for _ in range(10):
+        content[chance.randrange(132, min(len(content), 3000))] = chance.randrange(256)
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(content)
+    try:
+        assert run_import(options_of(path, tmp_path / "out", secret)).tasks >= 1
+    except SegstudioError as error:
+        assert str(error).startswith("None of the 1 files could be imported. The first reason: ")
