@@ -41,7 +41,9 @@ def drawn_project(admin, make, owners, third):
         ]
         tasks.append({"data": one, "annotations": annotations})
     admin.request("POST", f"/api/projects/{project.id}/import", json=tasks)
-    return project.id, sorted(tasks_of(admin, project.id))
+    made = tasks_of(admin, project.id)
+    assert [len(raw["annotations"]) for raw in made.values()] == [3] * 4
+    return project.id, sorted(made)
 
 
 def tasks_of(admin, project_id):
