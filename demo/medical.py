@@ -205,9 +205,9 @@ def medical_table(state: MedicalState, *, stays_up: bool) -> Table:
         ("2. Report", escape(str(state.import_dir / "report.html"))),
         (
             "3. Export",
-            f"segstudio export dicom-seg project:{state.project_id} --out seg [dim]with "
-            "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set; the DICOM files it refers to are in "
-            f"{escape(str(state.import_dir / 'dicom'))}[/]",
+            f"segstudio export dicom-seg project:{state.project_id} --out seg --option "
+            f"dicom={escape(str(state.import_dir))} [dim]with LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY set[/]",
         ),
         ("Label Studio", state.label_studio.url),
         ("ML backend", f"{state.ml_backend.url} [dim]model {escape(state.ml_backend.model)}[/]"),
