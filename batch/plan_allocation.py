@@ -30,6 +30,8 @@ DEFAULT_COST_S: Final = 120.0
 
 _LEAST_CELL: Final = 8
 _SURE_TASKS: Final = 20
+_LEAST_MORE: Final = 2
+_LEAST_GROWTH: Final = 0.08
 _ROUND_TASKS: Final = 5
 _ROUND_SHARE: Final = 0.01
 _MOST_STEPS: Final = 4000
@@ -81,6 +83,10 @@ class Allocation:
         learning = bool((unknown & is_class).any())
         self.needed = np.where(unknown & is_class, np.minimum(goal.first_tasks, self.totals), 0.0)
         self.looks_first = unknown & (is_class | learning)
+        # Single tasks are not worth a round: an open class gets some more than it has.
+        drawn = self.tasks_in(done)
+        more = np.maximum(_LEAST_MORE, _LEAST_GROWTH * drawn)
+        self.grown = np.where(is_class, np.minimum(drawn + more, self.totals), 0.0)
 
     def tasks_in(self, counts: FloatArray) -> FloatArray:
         """Expected doubly annotated tasks of each domain."""
@@ -108,6 +114,7 @@ class Allocation:
         """Whether each domain has what it is to have."""
         enough = self.tasks_in(counts) >= self.needed - 1e-9
         narrow = self.half_widths(counts) <= self.goal.half_width
+        narrow &= self.tasks_in(counts) >= self.grown - 1e-9
         met: NDArray[np.bool_] = self.is_reached | np.where(self.looks_first, enough, narrow)
         return met
 
