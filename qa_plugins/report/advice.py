@@ -147,6 +147,7 @@ def _failed_references(result: Mapping[str, Any]) -> list[Advice]:
         for gate in result["batch"].get("gates", [])
         if gate["verdict"] == "fail" and gate["against"] != "annotators" and gate["worst_tasks"]
     ]
+    failed.sort(key=lambda gate: (gate["value"] or 0.0) - gate["threshold"])
     steps = []
     for gate in failed[:2]:
         tasks = [one["task"] for one in gate["worst_tasks"]]
