@@ -101,7 +101,7 @@ def _tile(
     numbers = _number_map(scene)
     rows, columns = (_nearest(*pair) for pair in zip(numbers.shape, reversed(size), strict=True))
     small = np.take(numbers, rows[:, None] * np.intp(image.width_px) + columns)
-    colors = Image.fromarray(np.take(_colors(scene, taxonomy), small, axis=0))
+    colors = Image.fromarray(_painted(small, _colors(scene, taxonomy)))
     picture = _picture(image, picture_of)
     if picture is None:
         return colors
@@ -137,6 +137,12 @@ def _nearest(length_px: int, new_length_px: int) -> NDArray[np.int32]:
     resized = line.resize((new_length_px, 1), Image.Resampling.NEAREST)
     taken: NDArray[np.int32] = np.asarray(resized, dtype=np.int32)[0]
     return taken
+
+
+def _painted(numbers: NDArray[Any], colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from exporters.paint_kernels import paint
+
+    return paint(numbers.reshape(-1).astype(np.int32), colors).reshape(*numbers.shape, 3)
 
 
 def _colors(scene: Scene, taxonomy: Taxonomy) -> NDArray[np.uint8]:
