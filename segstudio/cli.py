@@ -36,11 +36,11 @@ _SUMMARIES = {
     "frames": "Turn videos and folders of frames into ordered Label Studio tasks.",
     "propagate": "Propose masks for the frames between annotated key frames.",
     "plan": "Plan which tasks get a second or third annotator, for a stated goal.",
-    "gold": "Seed gold tasks and score against them.",
+    "gold": "Mix gold tasks into a project unmarked, kept in a file of their own.",
     "rework": "Send tasks back for rework.",
-    "labels": "Compare the labels in use with the labelling interface; publish its rules.",
+    "labels": "Compare the labels in use with the interface; rename, merge, publish the rules.",
     "pilot": "Say on one page what a pilot tells about production.",
-    "deliver": "Deliver an accepted batch.",
+    "deliver": "Deliver a batch that passes its gates, with a manifest of every hash.",
     "doctor": "Say what is installed, reachable or misconfigured, and how to mend it.",
 }
 
