@@ -194,7 +194,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 def _whole(item: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = item.get(key)
-    if type(value) is int:
+    if type(value) is int and abs(value) < 1 << 53:
         return value
     if value is None and default is not None:
         return default
