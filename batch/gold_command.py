@@ -192,7 +192,8 @@ def _order_notes(client: Client, project_id: int, plan: SeedPlan) -> Iterable[st
     if project.get("show_overlap_first"):
         yield (
             "The project shows tasks with overlap first, so gold comes first and stands out: "
-            "switch that off (Settings > Quality) or give all tasks an overlap."
+            "switch that off (PATCH /api/projects/ID with show_overlap_first: false) or give all "
+            "tasks an overlap."
         )
     if project.get("sampling") == "Sequential sampling":
         last = " Imported tasks come last." if plan.to_import else ""

@@ -86,20 +86,8 @@ def _image(plain: tuple[Any, ...], file_stem: str | None) -> AnnotatedImage:
 
 
 def _plain_regions(regions: Iterable[Region]) -> tuple[Any, ...]:
-    return tuple(_of_region(_packed(region)) for region in regions)
+    return tuple(_of_region(region) for region in regions)
 
 
 def _regions(plain: Iterable[tuple[Any, ...]]) -> tuple[Region, ...]:
     return tuple(Region(*values) for values in plain)
-
-
-def _packed(region: Region) -> Region:
-    """Return the region with its brush stream as bytes: a list takes eight times as much."""
-    stream = region.value.get("rle")
-    if region.kind != "brush" or not isinstance(stream, list):
-        return region
-    try:
-        packed = bytes(stream)
-    except (TypeError, ValueError):  # damaged; decoding it will say how
-        return region
-    return replace(region, value={**region.value, "rle": packed})

@@ -177,7 +177,7 @@ class BlockedEncoder:
         tokens = x.view(-1, x.shape[-1])
         for block in blocks:
             self._add_window_attention(block, x, scratch)
-            for part in tokens.split(_TOKENS_PER_BLOCK):
+            for part in torch.split(tokens, _TOKENS_PER_BLOCK):
                 self._add_mlp(block, scratch, part)
         place.copy_(x)
 
@@ -262,7 +262,7 @@ def _window_groups(x: torch.Tensor, window: int) -> list[torch.Tensor]:
     """
     across = -(-int(x.shape[1]) // window)
     columns = window * -(-across // 2)
-    groups = [part for row in x.split(window) for part in row.split(columns, dim=1)]
+    groups = [part for row in torch.split(x, window) for part in torch.split(row, columns, 1)]
     return sorted(groups, key=torch.Tensor.numel, reverse=True)
 
 

@@ -112,7 +112,8 @@ def match_instances(iou: FloatArray, classes_a: Int64Array, classes_b: Int64Arra
     left_b = [j for j in range(len(classes_b)) if j not in matched_b]
     # Two objects of one class that overlap less than MATCH_IOU are two conflicts, not a new name.
     other_class = np.where(same_class, 0.0, iou)[np.ix_(left_a, left_b)]
-    renamed = [(left_a[i], left_b[j]) for i, j in _assign(other_class, MATCH_IOU)]
+    ties = _tie_weights(classes_a[left_a], classes_b[left_b])
+    renamed = [(left_a[i], left_b[j]) for i, j in _assign(other_class, MATCH_IOU, ties)]
     renamed_a = {i for i, _ in renamed}
     renamed_b = {j for _, j in renamed}
     conflicts = [
@@ -150,8 +151,25 @@ def panoptic_counts(
     ]
 
 
-def _assign(iou: FloatArray, at_least: float) -> list[tuple[int, int]]:
-    """Pairs of the best total IoU, each at ``at_least`` or above; sorted by the first index."""
+def _tie_weights(classes_a: Int64Array, classes_b: Int64Array) -> FloatArray:
+    """A little for each pair of classes, the same both ways round, shape (objects a, objects b).
+
+    Where one object fits two of other names equally well, it goes to the same one whoever of the
+    raters comes first: agreement is symmetric.
+    """
+    low = np.minimum(classes_a[:, None], classes_b[None, :])
+    high = np.maximum(classes_a[:, None], classes_b[None, :])
+    mixed = (low * 73_856_093 + high * 19_349_663) % 1_000_003  # sums of few are hardly ever alike
+    return np.asarray(mixed * 1e-15, np.float64)
+
+
+def _assign(
+    iou: FloatArray, at_least: float, ties: FloatArray | None = None
+) -> list[tuple[int, int]]:
+    """Pairs of the best total IoU, each at ``at_least`` or above; sorted by the first index.
+
+    ``ties`` is added where totals would be equal otherwise.
+    """
     allowed = np.where(iou >= at_least, iou, 0.0)
     candidates = allowed > 0
     if not candidates.any():
@@ -161,5 +179,6 @@ def _assign(iou: FloatArray, at_least: float) -> list[tuple[int, int]]:
     else:
         from scipy.optimize import linear_sum_assignment
 
-        rows, columns = linear_sum_assignment(allowed, maximize=True)
+        wanted = allowed if ties is None else np.where(candidates, allowed + ties, 0.0)
+        rows, columns = linear_sum_assignment(wanted, maximize=True)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j] > 0]

@@ -51,6 +51,8 @@ def drawn(kind: Any, name: str | None = None, **more: Any) -> Region:
     value = (
         {"x": 50.0, "y": 50.0, "width": 1.0} if kind == "keypoint" else mask_to_value(MASK, kind)
     )
+    if "rle" in value:  # a region that was read holds its stream as bytes
+        value = {**value, "rle": bytes(value["rle"])}
     return replace(
         Region("r1", kind, name or kind, "image", ("Car",), value, 80, 60),
         **more,

@@ -218,7 +218,7 @@ def slow_mask(region: Region) -> Mask:
 
 def test_the_fixture_s_regions_equal_the_sdk_and_a_slow_reader(project: list[Task]) -> None:
     regions = {
-        json.dumps(dict(r.value), sort_keys=True): r
+        json.dumps(dict(r.value), sort_keys=True, default=list): r
         for task in project
         for one in task.annotations
         for r in one.regions
