@@ -1,6 +1,6 @@
 """The planner against double-annotating random tasks, simulated from the DAVIS fixture.
 
-    python -m benchmarks.bench_plan [REPETITIONS]
+    python -m benchmarks.bench_plan [REPETITIONS | --smoke]
 
 498 frames, each segmented by two methods: their IoU on a frame is what a second annotation would
 tell. Four simulated annotators each draw a quarter of the frames first, by lot; another one, by
@@ -26,6 +26,7 @@ import numpy as np
 from batch.plan import make_plan
 from batch.plan_allocation import cell_size
 from batch.plan_model import DomainState, Goal, PlanTask, build_cells, measure
+from benchmarks.harness import is_smoke
 from segstudio.label_config import parse_label_config
 from segstudio.plugins import CheckContext
 from segstudio.source import open_source
@@ -183,6 +184,11 @@ def main() -> None:
     """Print a table."""
     root = Path(__file__).resolve().parent.parent
     fixtures = Path(os.environ.get("SEGSTUDIO_FIXTURES", root.parent / "shared" / "fixtures"))
+    if is_smoke():
+        first = dict(list(frame_values(fixtures).items())[:80])
+        goal = Goal(half_width=0.05)
+        print_row(goal, compare(first, goal, range(1)))
+        return
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     values = frame_values(fixtures)
     print(f"{len(values)} frames, {repetitions} repetitions, {ANNOTATORS} annotators")

@@ -222,6 +222,23 @@ class BlockedEncoder:
         workers.each(attend, range(heads))
         workers.each(add, parts)
 
+    def _attend(
+        self, attention: Any, windows: torch.Tensor, side: int, scratch: _Scratch
+    ) -> torch.Tensor:
+        """Attend within windows (3, n, heads, side, side, head); gives (n, heads, side, ...)."""
+        _, count, heads, _, _, head = windows.shape
+        tokens = side * side
+        query, key, value = windows.view(3, -1, tokens, head)
+        table = _reversed_positions(attention)
+        by_row, by_column = _bias(query, table, side, scratch)
+        scores = scratch.take("scores", count * heads, side, side, side, side)
+        torch.add(by_row, by_column, out=scores)
+        scores = scores.view(count * heads, tokens, tokens)
+        scores.baddbmm_(query, key.transpose(1, 2), alpha=attention.scale)
+        found = scratch.take("found", count * heads, tokens, head)
+        torch.bmm(_softmax_in_place(scores), value, out=found)
+        return found.view(count, heads, side, side, head)
+
     def _add_window_attention(self, block: Any, x: torch.Tensor, scratch: _Scratch) -> None:
         """Attend within windows; `x` is (rows, columns, width), at most one window high."""
         attention, window = block.attn, int(block.window_size)
@@ -231,37 +248,35 @@ class BlockedEncoder:
         qkv = scratch.take("projected", rows * columns, 3 * width)
         project.into(block.norm1(x).view(-1, width), qkv)
         parts = qkv.view(rows, columns, 3, heads, head)
-        table = _reversed_positions(attention)
         mixed = scratch.take("mixed window", rows, columns, heads, head)
         # The reference pads with zeros before the projection: what is left is its bias.
         padding = project.bias.view(3, 1, heads, head).permute(0, 2, 1, 3)
-        for left in range(0, columns, window):
-            part = parts[:, left : left + window]
-            shape = 3, heads, window, window, head
-            own = scratch.take("window", *shape)
-            if part.shape[:2] != (window, window):
-                own.copy_(padding[:, :, :, None].expand(shape))
-            own[:, :, : part.shape[0], : part.shape[1]] = part.permute(2, 3, 0, 1, 4)
-            query, key, value = own.view(3, heads, window * window, head)
-            by_row, by_column = _bias(query, table, window, scratch)
-            scores = scratch.take("scores", heads, window, window, window, window)
-            torch.add(by_row, by_column, out=scores)
-            scores = scores.view(heads, window * window, window * window)
-            scores.baddbmm_(query, key.transpose(1, 2), alpha=attention.scale)
-            found = scratch.take("found", heads, window * window, head)
-            torch.bmm(_softmax_in_place(scores), value, out=found)
-            found = found.view(heads, window, window, head).permute(1, 2, 0, 3)
-            mixed[:, left : left + window] = found[: part.shape[0], : part.shape[1]]
+        lefts = range(0, columns, window)
+        at_once = max(1, _SCORES_PER_BLOCK // (heads * window**4))
+        for first in range(0, len(lefts), at_once):
+            some = lefts[first : first + at_once]
+            own = scratch.take("window", 3, len(some), heads, window, window, head)
+            if rows < window or columns % window:
+                own.copy_(padding[:, None, :, :, None].expand(own.shape))
+            for number, left in enumerate(some):
+                part = parts[:, left : left + window]
+                own[:, number, :, :rows, : part.shape[1]] = part.permute(2, 3, 0, 1, 4)
+            found = self._attend(attention, own, window, scratch)
+            for one, left in zip(found, some, strict=True):
+                part = mixed[:, left : left + window]
+                part.copy_(one[:, :rows, : part.shape[1]].permute(1, 2, 0, 3))
         self._linear[id(attention.proj)].add_to(mixed.view(-1, width), x.view(-1, width))
 
 
 def _window_groups(x: torch.Tensor, window: int) -> list[torch.Tensor]:
     """Views of x (side, side, width) of whole windows in a row, the largest first.
 
-    Two in a row of windows: few enough for large products, enough for threads to end together.
+    A long row of windows makes two: few enough for large products, enough for threads to end
+    together.
     """
-    across = -(-int(x.shape[1]) // window)
-    columns = window * -(-across // 2)
+    side = int(x.shape[1])
+    halves = 2 if window * side > _TOKENS_PER_BLOCK // 2 else 1
+    columns = window * -(-side // (halves * window))
     groups = [part for row in torch.split(x, window) for part in torch.split(row, columns, 1)]
     return sorted(groups, key=torch.Tensor.numel, reverse=True)
 
