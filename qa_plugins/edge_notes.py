@@ -43,15 +43,18 @@ class EdgeNotes:
     def offer(self, task: Task, context: CheckContext) -> None:
         """Read what the annotators of one task wrote; skipped annotations are left out."""
         texts = {control.name for control in context.label_config.controls_of("textarea")}
+        keys = (*_REGION_NOTES, *sorted(texts - {*_REGION_NOTES}))
         for annotation in task.annotations:
             if annotation.was_cancelled:
                 continue
             person = annotation.completed_by
             for region in annotation.regions:
+                if not region.attributes:
+                    continue
                 name = _class_name(region.labels, context)
                 if name is None:
                     continue
-                for key in (*_REGION_NOTES, *sorted(texts - {*_REGION_NOTES})):
+                for key in keys:
                     for text in _texts(region.attributes.get(key)):
                         note = EdgeNote(text, person, task.id)
                         self._keep(self.of_class.setdefault(name, []), note)

@@ -157,7 +157,12 @@ class ObjectDecoder:
 def _put_back(value: Any, streams: list[bytes]) -> int:
     """Put the streams in the place of their marks; how many marks there were."""
     count = 0
-    nodes = [value]
+    for node in _usual_places(value):
+        mark = node.get("rle")
+        if type(mark) is str and mark.startswith(_MARK):
+            node["rle"] = streams[int(mark.removeprefix(_MARK))]
+            count += 1
+    nodes = [value] if count < len(streams) else []
     while nodes:
         node = nodes.pop()
         if type(node) is dict:
@@ -169,3 +174,14 @@ def _put_back(value: Any, streams: list[bytes]) -> int:
         elif type(node) is list:
             nodes += node
     return count
+
+
+def _usual_places(task: Any) -> Iterator[dict[str, Any]]:
+    """The `value` objects of a task's results: to look there first spares a walk over all of it."""
+    works = [task.get("annotations"), task.get("predictions")] if type(task) is dict else []
+    for work in (one for some in works if type(some) is list for one in some):
+        result = work.get("result") if type(work) is dict else None
+        for item in result if type(result) is list else ():
+            value = item.get("value") if type(item) is dict else None
+            if type(value) is dict:
+                yield value

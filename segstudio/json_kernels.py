@@ -12,7 +12,10 @@ from segstudio.jit import kernel
 
 Bytes = NDArray[np.uint8]
 
-_NONE, _IN_NUMBER, _BEHIND_NUMBER = 0, 1, 2
+
+@kernel
+def _is_blank(code: int) -> bool:
+    return code == 32 or code == 10 or code == 13 or code == 9
 
 
 @kernel
@@ -20,34 +23,28 @@ def bytes_of_list(text: Bytes) -> tuple[Bytes, bool]:
     """The numbers between the brackets of a JSON list, and whether they are all bytes."""
     out = np.empty(len(text) // 2 + 1, dtype=np.uint8)
     count = 0
-    value = 0
-    state = _NONE
-    for i in range(len(text)):
-        code = np.int64(text[i])
-        if 48 <= code <= 57:
-            if state == _NONE:
-                value = code - 48
-                state = _IN_NUMBER
-            elif state == _IN_NUMBER and value > 0:
-                value = 10 * value + code - 48
-                if value > 255:
-                    return out[:0].copy(), False
-            else:
-                return out[:0].copy(), False
-        elif code == 44:
-            if state == _NONE:
-                return out[:0].copy(), False
-            out[count] = value
-            count += 1
-            state = _NONE
-        elif code == 32 or code == 10 or code == 13 or code == 9:
-            if state == _IN_NUMBER:
-                state = _BEHIND_NUMBER
-        else:
+    length = len(text)
+    i = 0
+    while True:
+        while i < length and _is_blank(text[i]):
+            i += 1
+        if i == length:  # behind a comma, unless there is nothing at all
+            return out[:0].copy(), count == 0
+        value = np.int64(text[i]) - 48
+        if not 0 <= value <= 9:
             return out[:0].copy(), False
-    if state != _NONE:
+        i += 1
+        while value > 0 and i < length and 48 <= text[i] <= 57:
+            value = 10 * value + np.int64(text[i]) - 48
+            i += 1
+            if value > 255:
+                return out[:0].copy(), False
         out[count] = value
         count += 1
-    elif count:
-        return out[:0].copy(), False
-    return out[:count].copy(), True
+        while i < length and _is_blank(text[i]):
+            i += 1
+        if i == length:
+            return out[:count].copy(), True
+        if text[i] != 44:
+            return out[:0].copy(), False
+        i += 1

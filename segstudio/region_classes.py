@@ -88,6 +88,10 @@ def _classes_of(
     region: Region, taxonomy: Taxonomy, problems: list[Problem]
 ) -> list[SegmentClass | None]:
     """Return the classes of a region's labels in taxonomy order, a void label (None) last."""
+    if len(region.labels) == 1:  # nearly every region
+        known = taxonomy.by_label(region.labels[0])
+        if known is not None:
+            return [known]
     unknown = [label for label in region.labels if not taxonomy.knows(label)]
     names = {one.name for one in map(taxonomy.by_label, region.labels) if one is not None}
     classes: list[SegmentClass | None] = [one for one in taxonomy.classes if one.name in names]

@@ -93,7 +93,7 @@ class _Reader:
         answers: list[Mapping[str, Any]] = []
         failed = False
         # A mask under a keypoint's type comes last: it repeats the one under the right type.
-        for item in sorted(items, key=is_mistyped):
+        for item in sorted(items, key=is_mistyped) if len(items) > 1 else items:
             kind = GEOMETRY_KINDS.get(str(item.get("type", "")).lower())
             if kind is not None:
                 failed |= not self._read_geometry(region_id, item, kind, first)

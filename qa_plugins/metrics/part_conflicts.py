@@ -68,6 +68,7 @@ def name_parts(
         told |= {(part, whole) for part in parts}
         free_b.discard(whole)
         free_a.difference_update(parts)
+    covered_a, covered_b = _covered_ones(shared, areas_a_px, areas_b_px)
     kept: list[Conflict] = []
     for one in result.conflicts:
         if one.kind not in _SINGLE:
@@ -75,7 +76,8 @@ def name_parts(
         elif one.kind == "low_overlap":
             kept += [one] if (one.a, one.b) not in told else []
         elif (one.a in free_a) if one.b is None else (one.b in free_b):
-            kept.append(_covered(one, shared, areas_a_px, areas_b_px) or one)
+            is_covered = one.a in covered_a if one.b is None else one.b in covered_b
+            kept.append(_covered(one, shared, areas_a_px, areas_b_px) if is_covered else one)
     return (*kept, *found)
 
 
@@ -89,13 +91,14 @@ def _groups(
     whole_of_part: dict[int | None, int | None],
 ) -> list[tuple[int, tuple[int, ...], float]]:
     """Each whole that several parts make up, with its parts and their IoU together."""
-    found = []
+    found: list[tuple[int, tuple[int, ...], float]] = []
     taken: set[int] = set()
-    for whole in sorted(one for one in free_wholes if one is not None):
-        inside = np.flatnonzero(shared[whole] >= np.maximum(PART_INSIDE * parts_px, 1))
+    inside = shared >= np.maximum(PART_INSIDE * parts_px, 1)
+    of_several = set(np.flatnonzero(inside.sum(axis=1) > 1).tolist())
+    for whole in sorted(one for one in free_wholes if one in of_several and one is not None):
         parts = [
             int(part)
-            for part in inside
+            for part in np.flatnonzero(inside[whole])
             if part in free_parts
             and part not in taken
             and whole_of_part.get(int(part), whole) == whole
@@ -110,17 +113,29 @@ def _groups(
     return found
 
 
+def _covered_ones(
+    shared: Int64Array, areas_a_px: Int64Array, areas_b_px: Int64Array
+) -> tuple[set[int], set[int]]:
+    """The objects of a, and those of b, that lie in a larger one of the other."""
+    a_px, b_px = areas_a_px[:, None], areas_b_px[None, :]
+    overlap = shared > 0
+    of_a = overlap & (b_px > a_px) & (shared >= COVERED_INSIDE * a_px)
+    of_b = overlap & (a_px > b_px) & (shared >= COVERED_INSIDE * b_px)
+    return (
+        set(np.flatnonzero(of_a.any(axis=1)).tolist()),
+        set(np.flatnonzero(of_b.any(axis=0)).tolist()),
+    )
+
+
 def _covered(
     one: Conflict, shared: Int64Array, areas_a_px: Int64Array, areas_b_px: Int64Array
-) -> Conflict | None:
-    """The conflict of an object that lies in a larger one of the other; None where it does not."""
+) -> Conflict:
+    """The conflict of an object that lies in a larger one of the other."""
     if one.a is not None:
         own_px, row, others_px = areas_a_px[one.a], shared[one.a], areas_b_px
     else:
         own_px, row, others_px = areas_b_px[one.b], shared[:, one.b], areas_a_px
     inside = np.flatnonzero((row >= COVERED_INSIDE * own_px) & (others_px > own_px) & (row > 0))
-    if not len(inside):
-        return None
     over = int(inside[np.argmax(row[inside])])
     iou = float(row[over] / (own_px + others_px[over] - row[over]))
     return Conflict("covered", *((one.a, over) if one.a is not None else (over, one.b)), iou)

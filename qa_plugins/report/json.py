@@ -6,12 +6,24 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, Final
 
-_WORDS: Final = {None: "null", True: "true", False: "false"}
+
+def _float_text(value: float) -> str:
+    return repr(value) if math.isfinite(value) else "null"
+
+
+_PLAIN: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: encode_basestring,
+    int: repr,
+    float: _float_text,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+"""How values that hold no others are written."""
 
 
 def to_json(result: Mapping[str, Any]) -> str:
@@ -37,15 +49,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _write(value: Any, line: str, parts: list[str]) -> None:
     """Write as `json.dumps(..., indent=1)` does, several times as fast; `line` begins a line."""
-    kind = type(value)
-    if kind is str:
-        parts.append(encode_basestring(value))
-    elif kind is int:
-        parts.append(repr(value))
-    elif kind is float:
-        parts.append(repr(value) if math.isfinite(value) else "null")
-    elif value is None or kind is bool:
-        parts.append(_WORDS[value])
+    plain = _PLAIN.get(type(value))
+    if plain is not None:
+        parts.append(plain(value))
+    elif isinstance(value, dict) and {*map(type, value)} <= {str}:
+        _write_members(value, line, parts)
     elif isinstance(value, Mapping):
         # A key that two entries have as text counts once, as in a dict: the later value.
         _write_members({str(key): item for key, item in value.items()}, line, parts)
@@ -61,8 +69,12 @@ def _write_members(members: Mapping[str, Any], line: str, parts: list[str]) -> N
     inner = line + " "
     before = "{" + inner
     for key, item in members.items():
-        parts.append(f"{before}{encode_basestring(key)}: ")
-        _write(item, inner, parts)
+        plain = _PLAIN.get(type(item))
+        if plain is not None:
+            parts.append(f"{before}{encode_basestring(key)}: {plain(item)}")
+        else:
+            parts.append(f"{before}{encode_basestring(key)}: ")
+            _write(item, inner, parts)
         before = "," + inner
     parts.append(line + "}" if members else "{}")
 
