@@ -118,12 +118,15 @@ def rework(
             return
         people = {person for one in failed for person in one.people}
         # Who gets which letter is left to chance, so that ids do not tell it.
+        earlier = set(state.codes)
         codes = new_codes(state.codes, people, random.SystemRandom())
         state = replace(state, codes=codes)
         verdict = str(qa["batch"].get("verdict_reason") or "")
         planned = plan_round(client, state, failed, tasks, mode, verdict)
         _show(planned, failed, state)
         if not apply:
+            if people - earlier:
+                click.echo("Who has no letter yet draws one with --apply; here they are examples.")
             click.echo("Nothing was changed; add --apply to do it.")
             return
         _say_opened(apply_open(client, state_path, state, planned))
