@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
+from segstudio.cli_commands import CommandWithOthers
 from segstudio.cli_options import (
     SourceOptions,
     compute_options,
@@ -21,32 +21,7 @@ _EXISTING = click.Path(exists=True, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class DeliverCommand(click.Command):
-    """`segstudio deliver SOURCE`, where `diff`, `verify` and `keygen` are commands of their own.
-
-    A click group would take everything before the first word for its own options.
-    """
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Hand over to the command that the first word names, if any."""
-        others = {"diff": diff, "verify": verify, "keygen": keygen}
-        if args and args[0] in others:
-            chosen = others[args[0]]
-            return chosen.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the context was made for."""
-        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
-
-
-@click.command(cls=DeliverCommand)
+@click.command(cls=CommandWithOthers)
 @source_options
 @click.option(
     "--format", "formats", required=True, metavar="FORMAT[,FORMAT]",
@@ -268,3 +243,8 @@ def parse_format_options(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+deliver.add_other("diff", lambda: diff)
+deliver.add_other("verify", lambda: verify)
+deliver.add_other("keygen", lambda: keygen)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from segstudio.cli_commands import CommandWithOthers
 from segstudio.cli_options import (
     SourceOptions,
     compute_options,
@@ -36,32 +37,7 @@ _apply_option = click.option(
 )
 
 
-class ReworkCommand(click.Command):
-    """`segstudio rework SOURCE`, where `close`, `undo` and `status` are commands of their own.
-
-    A click group would take everything before the first word for its own options.
-    """
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Hand over to the command that the first word names, if any."""
-        others = {"close": close, "undo": undo, "status": status}
-        if args and args[0] in others:
-            chosen = others[args[0]]
-            return chosen.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the context was made for."""
-        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
-
-
-@click.command(cls=ReworkCommand)
+@click.command(cls=CommandWithOthers)
 @source_options
 @click.option(
     "--qa", "qa_path", metavar="DIR|FILE", type=click.Path(exists=True, path_type=Path),
@@ -385,3 +361,8 @@ def _counts(outcomes: Iterable[Mapping[str, Any]]) -> str:
     for found in outcomes:
         counts[str(found["status"])] = counts.get(str(found["status"]), 0) + 1
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+rework.add_other("close", lambda: close)
+rework.add_other("undo", lambda: undo)
+rework.add_other("status", lambda: status)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qa_plugins.report_files import ReportOptions, write_report
+from segstudio.cli_commands import CommandWithOthers
 from segstudio.cli_options import (
     SourceOptions,
     compute_options,
@@ -29,33 +30,13 @@ _STRICT_KINDS = LOSS_KINDS | {"task-failed", "worker-died", "bad-task", "size-mi
 _FINDINGS_PRINTED = 8
 
 
-class QaCommand(click.Command):
-    """`segstudio qa CHECK SOURCE`, where `watch` in the place of CHECK is a command of its own.
+def _load_watch() -> click.Command:
+    from qa_plugins.watch_command import watch
 
-    A click group would take everything before the first word for its own options and refuse
-    `segstudio qa --out DIR agreement SOURCE`.
-    """
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Hand over to `watch` where that is the first word."""
-        if args[:1] == ["watch"]:
-            from qa_plugins.watch_command import watch
-
-            return watch.make_context(f"{info_name} watch", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the context was made for."""
-        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+    return watch
 
 
-@click.command(cls=QaCommand)
+@click.command(cls=CommandWithOthers)
 @click.argument("checks", metavar="CHECK[,CHECK...]")
 @source_options
 @click.option(
@@ -299,3 +280,6 @@ def _print_agreement(result: Mapping[str, Any], console: Console) -> None:
         )  # fmt: skip
     if result["classes"]:
         console.print(table)
+
+
+qa.add_other("watch", _load_watch)
