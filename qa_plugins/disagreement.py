@@ -82,7 +82,6 @@ def split_disagreement(
         thing = drawings[one.person].objects[one.item]
         alone.setdefault((one.pair, one.person, thing.class_name), []).append(thing.mask)
         missed_objects[one.person, columns[thing.class_name]] += 1
-    grown: dict[tuple[int, str], Mask] = {}
     covered: dict[int, Mask] = {}
     for pair, people in enumerate(combinations(range(len(drawings)), 2)):
         for person, other in (people, people[::-1]):
@@ -93,9 +92,7 @@ def split_disagreement(
                 mine = far = drawings[person].class_masks[name]
                 theirs = drawings[other].class_masks.get(name)
                 if theirs is not None and not theirs.is_empty:
-                    if (other, name) not in grown:
-                        grown[other, name] = theirs.dilate(near_px)
-                    far = mine - grown[other, name]
+                    far = mine.farther_than(near_px, theirs)
                 pixels[column, 0] += different_px - far.area_px
                 if far.is_empty:
                     continue

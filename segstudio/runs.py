@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from segstudio.mask_kernels import area, box, grow_rows
+    from segstudio.merge_kernels import farther, unite
     from segstudio.run_kernels import (
         component_labels,
         flip_rows,
@@ -35,6 +36,7 @@ __all__ = [
     "coco_runs",
     "component_labels",
     "difference",
+    "farther",
     "flip_rows",
     "from_dense",
     "grow_rows",
@@ -49,11 +51,13 @@ __all__ = [
     "to_dense",
     "transpose",
     "union",
+    "unite",
 ]
 
 Runs = NDArray[np.int64]
 
 _MEASURES = ("area", "box", "grow_rows")
+_OF_SEVERAL = ("farther", "unite")
 _DENSE_BELOW = 24  # pixels a run
 
 
@@ -61,9 +65,10 @@ def __getattr__(name: str) -> Any:
     """Load a compiled kernel and keep it, so that numba is only imported when it works."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from segstudio import mask_kernels, run_kernels
+    from segstudio import mask_kernels, merge_kernels, run_kernels
 
-    function = getattr(mask_kernels if name in _MEASURES else run_kernels, name)
+    of_several = merge_kernels if name in _OF_SEVERAL else run_kernels
+    function = getattr(mask_kernels if name in _MEASURES else of_several, name)
     globals()[name] = function
     return function
 

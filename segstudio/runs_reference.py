@@ -56,6 +56,25 @@ def grow_rows(runs: Runs, width: int, distance: int) -> Runs:
     return from_dense(grown.ravel())
 
 
+def farther(a: Runs, b: Runs, height: int, width: int, distance: int) -> Runs:
+    """The pixels of `a` that have none of `b` within `distance`, diagonals too."""
+    padded = np.pad(to_dense(b, height * width).reshape(height, width), distance)
+    far = to_dense(a, height * width).reshape(height, width)
+    for y in range(2 * distance + 1):
+        for x in range(2 * distance + 1):
+            far &= ~padded[y : y + height, x : x + width]
+    return from_dense(far.ravel())
+
+
+def unite(runs: Runs, counts: NDArray[np.int64]) -> Runs:
+    """The union of parts that lie one behind the other in `runs`, `counts` runs each."""
+    pixels = int(runs[:, 1].max()) if len(runs) else 0
+    dense = np.zeros(pixels, dtype=np.bool_)
+    for part in np.split(runs, np.cumsum(counts)[:-1]):
+        dense |= to_dense(part, pixels)
+    return from_dense(dense)
+
+
 def normalize(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Runs:
     """The union of arbitrary [start, stop) intervals, in any order, as proper runs."""
     keep = stops > starts

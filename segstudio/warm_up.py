@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from segstudio import brush_rle, shapes
-from segstudio.masks import Mask, intersection_area
+from segstudio.masks import Mask, intersection_area, union_all
 
 
 def warm_up() -> None:
@@ -22,6 +22,7 @@ def warm_up() -> None:
         each.rotate90().resize(7, 9).shift(1, 1).boundary(1).to_dense()
         each.components()
     intersection_area(mask, other)
+    union_all([mask, other], 20, 30).farther_than(1, blob.dilate(1))
     shapes.mask_polygons(mask & other)
     shapes.polygon_mask([[(0.0, 0.0), (9.5, 1.0), (3.0, 8.0)]], 20, 30)
 

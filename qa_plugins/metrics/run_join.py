@@ -52,21 +52,10 @@ def labelled_runs(masks_runs: Sequence[Int64Array]) -> LabelledRuns:
     if counts.sum() == 0:
         empty = np.zeros(0, dtype=np.int64)
         return LabelledRuns(empty, empty, empty, np.zeros(len(counts), dtype=np.int64), True)
+    from qa_plugins.metrics.run_join_kernel import label_runs
+
     runs = np.concatenate([np.asarray(item, dtype=np.int64).reshape(-1, 2) for item in masks_runs])
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    lengths = runs[:, 1] - runs[:, 0]
-    # A prefix sum is exact where np.bincount's weights would go through floats.
-    prefix = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-    ends = np.cumsum(counts)
-    areas = prefix[ends] - prefix[ends - counts]
-    starts, stops = runs[:, 0], runs[:, 1]
-    if len(counts) > 1:
-        order = np.argsort(starts, kind="stable")
-        starts, stops, labels = starts[order], stops[order], labels[order]
-    starts = np.ascontiguousarray(starts)
-    stops = np.ascontiguousarray(stops)
-    disjoint = bool(np.all(starts[1:] >= stops[:-1]))
-    return LabelledRuns(starts, stops, labels, areas, disjoint)
+    return LabelledRuns(*label_runs(np.ascontiguousarray(runs), counts))
 
 
 def intersections(a: LabelledRuns, b: LabelledRuns) -> Int64Array:

@@ -6,8 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segstudio.jit import kernel
+from segstudio.merge_kernels import order_of_parts
 
 Int64Array = NDArray[np.int64]
+
+
+@kernel
+def label_runs(
+    runs: Int64Array, counts: Int64Array
+) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, bool]:
+    """Starts, stops and labels of parts of ``counts`` runs each in one list sorted by start.
+
+    Then the area of each part, and whether no two runs share a pixel.
+    """
+    order = order_of_parts(runs, counts)
+    of_run = np.empty(len(runs), dtype=np.int64)
+    areas = np.zeros(len(counts), dtype=np.int64)
+    at = 0
+    for label in range(len(counts)):
+        for i in range(at, at + counts[label]):
+            of_run[i] = label
+            areas[label] += runs[i, 1] - runs[i, 0]
+        at += counts[label]
+    starts = np.empty(len(runs), dtype=np.int64)
+    stops = np.empty(len(runs), dtype=np.int64)
+    labels = np.empty(len(runs), dtype=np.int64)
+    disjoint = True
+    for k in range(len(order)):
+        i = order[k]
+        starts[k], stops[k], labels[k] = runs[i, 0], runs[i, 1], of_run[i]
+        if k and starts[k] < stops[k - 1]:
+            disjoint = False
+    return starts, stops, labels, areas, disjoint
 
 
 @kernel

@@ -202,6 +202,8 @@ def test_dilation_is_that_of_a_square_and_nothing_wraps_at_the_border(
     grown = Mask.from_dense(image).dilate(distance_px)
     assert_proper(grown)
     np.testing.assert_array_equal(grown.to_dense(), expected)
+    shifted = Mask.from_dense(image[::-1])
+    assert shifted.farther_than(distance_px, Mask.from_dense(image)) == shifted - grown
 
 
 def test_full_and_empty() -> None:

@@ -82,6 +82,24 @@ def test_set_operations_equal_those_on_pixels(image: Dense, seed: int) -> None:
 
 
 @settings(deadline=None)
+@given(images(), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_parts_are_united(image: Dense, others: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    parts = [of(image), *(of(random.random(image.shape) < 0.3) for _ in range(others))]
+    counts = np.array([len(part) for part in parts])
+    assert_same("unite", np.concatenate(parts), counts)
+
+
+@settings(deadline=None)
+@given(images(), st.integers(0, 6), st.sampled_from([0.003, 0.03, 0.5]), st.integers(0, 2**32 - 1))
+def test_pixels_far_from_others_are_found(
+    image: Dense, distance: int, density: float, seed: int
+) -> None:
+    others = of(np.random.default_rng(seed).random(image.shape) < density)
+    assert_same("farther", of(image), others, *image.shape, distance)
+
+
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9))))
 def test_any_intervals_become_proper_runs(intervals: list[tuple[int, int]]) -> None:
     pairs = np.array(intervals, dtype=np.int64).reshape(-1, 2)
