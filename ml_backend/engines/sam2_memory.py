@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ml_backend.engines import EngineError
+from ml_backend.engines.transformers import load_pretrained
 from segstudio.masks import Mask
 
 _MODEL_TYPE: Final = "sam2_video"
@@ -110,25 +110,5 @@ def load_memory(folder: Path, device: str = "cpu") -> Sam2Memory:
     Raises EngineError where tensors are missing or the folder cannot be loaded. Raises ImportError
     where `transformers` is not installed.
     """
-    transformers = importlib.import_module("transformers")
-    try:
-        processor = transformers.Sam2Processor.from_pretrained(folder, local_files_only=True)
-        model, report = transformers.Sam2VideoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except Exception as error:  # whatever a damaged folder makes the library raise
-        raise EngineError(
-            f"{folder} cannot be loaded as a SAM 2 for video: {type(error).__name__}: {error}"
-        ) from error
-    lacking = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
-    if lacking:
-        raise EngineError(
-            f"{folder} lacks {len(lacking)} tensors of SAM 2's memory, e.g. {lacking[0]}; the copy "
-            f"is incomplete, or the weights are for single images."
-        )
+    model, processor = load_pretrained(folder, "Sam2VideoModel", "Sam2Processor", _MODEL_TYPE)
     return Sam2Memory(model, processor.image_processor, device)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from ml_backend.engines import Embedding, EngineError, MaskProposal, Prompt
 from ml_backend.logit_masks import logits_of
 
-__all__ = ["TransformersEngine", "load_folder"]
+__all__ = ["TransformersEngine", "load_folder", "load_pretrained"]
 
 # The model and the processor of each `model_type`. SAM 2.1 is published for video; its image part
 # is a Sam2Model.
@@ -191,7 +191,7 @@ def load_folder(folder: Path, device: str = "cpu") -> TransformersEngine:
             f"{folder} has no .safetensors file. Pickled weights (.bin, .pth) are not opened "
             f"because they can run code; convert them with `save_pretrained`."
         )
-    model, processor = _load_parts(folder, str(kind))
+    model, processor = load_pretrained(folder, *_CLASSES[str(kind)], str(kind))
     digest = hashlib.sha256()
     present = [folder / name for name in _PROCESSOR_FILES if (folder / name).is_file()]
     for path in [folder / "config.json", *present, *weights]:
@@ -227,13 +227,21 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _load_parts(folder: Path, kind: str) -> tuple[Any, Any]:
+def load_pretrained(
+    folder: Path, model_class: str, processor_class: str, kind: str
+) -> tuple[Any, Any]:
+    """Load a model and its processor, classes of `transformers` by name, from a folder alone.
+
+    Only tensors are read. Raises EngineError where the folder cannot be loaded, or lacks tensors
+    of a `kind` model; ImportError where `transformers` is not installed.
+    """
     # By name: its type information would take the type checker minutes.
     transformers = importlib.import_module("transformers")
-    model_class, processor_class = (getattr(transformers, name) for name in _CLASSES[kind])
     try:
-        processor = processor_class.from_pretrained(folder, local_files_only=True)
-        model, report = model_class.from_pretrained(
+        processor = getattr(transformers, processor_class).from_pretrained(
+            folder, local_files_only=True
+        )
+        model, report = getattr(transformers, model_class).from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,

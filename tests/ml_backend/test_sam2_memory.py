@@ -128,5 +128,5 @@ def test_a_folder_without_the_memory_s_weights_is_refused(folder: Path, tmp_path
     weights = load_file(folder / "model.safetensors")
     kept = {name: one for name, one in weights.items() if not name.startswith("memory_")}
     save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(EngineError, match="tensors of SAM 2"):
+    with pytest.raises(EngineError, match="tensors of a sam2_video model"):
         load_memory(tmp_path)
