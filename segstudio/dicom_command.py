@@ -157,7 +157,7 @@ def summary_text(summary: ImportSummary) -> str:
     if summary.resumed:
         lines.append(f"  {summary.resumed} files were finished by the run before")
     if summary.left_out:
-        lines.append(f"  {sum(summary.left_out.values())} files were left out:")
+        lines.append(f"  left out: {sum(summary.left_out.values())}, for these reasons:")
         common = summary.left_out.most_common()
         lines += [f"    {count} x {reason}" for reason, count in common[:_REASONS_SHOWN]]
         if len(common) > _REASONS_SHOWN:

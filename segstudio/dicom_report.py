@@ -177,7 +177,7 @@ details { margin: .4rem 0; }
 </style></head><body>
 <h1>DICOM import</h1>
 <p>{{ counts.imported }} of {{ counts.files }} files became {{ counts.tasks }} tasks with
-{{ counts.images }} images in {{ counts.series }} series; {{ counts.left_out }} files were left out.
+{{ counts.images }} images in {{ counts.series }} series; {{ counts.left_out }} left out.
 Patient data was removed by the Basic Application Level Confidentiality Profile of DICOM PS3.15.
 UIDs were replaced consistently,
 {% if report.has_fixed_uids %}by the given secret: other runs with it give the same ones
