@@ -41,6 +41,7 @@ def pilot_page(pilot: Pilot, selection: Selection, sections: Sequence[Section]) 
 
     made = environment()
     made.loader = ChoiceLoader([FileSystemLoader(Path(__file__).parent), made.loader])
+    made.filters["duration"] = duration_text
     rows = [_row(one) for one in pilot.classes]
     rendered: str = made.get_template(_TEMPLATE).render(
         pilot=pilot,
@@ -52,6 +53,15 @@ def pilot_page(pilot: Pilot, selection: Selection, sections: Sequence[Section]) 
         sections=sections,
     )
     return rendered
+
+
+def duration_text(hours: float) -> str:
+    """Hours as a reader wants them.
+
+    >>> duration_text(0.27), duration_text(12.4)
+    ('16 min', '12 h')
+    """
+    return f"{hours:.0f} h" if hours >= 2 else f"{60 * hours:.0f} min"
 
 
 def pilot_json(pilot: Pilot, selection: Selection) -> dict[str, Any]:
