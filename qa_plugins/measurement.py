@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -72,9 +73,7 @@ class ImageMeasurement:
         return found.names, self._counts(found.intersections_px, found.areas_px)
 
     def _counts(self, intersections_px: Int64Array, areas_px: Int64Array) -> OverlapCounts:
-        pairs = list(combinations(range(len(self.annotators)), 2))
-        first = np.array([i for i, _ in pairs], dtype=np.intp)
-        second = np.array([j for _, j in pairs], dtype=np.intp)
+        first, second = _pair_positions(len(self.annotators))
         return OverlapCounts(intersections_px, areas_px[first], areas_px[second])
 
 
@@ -138,3 +137,10 @@ def _class_means(
 
 def _mean(values: dict[str, float]) -> float | None:
     return sum(values.values()) / len(values) if values else None
+
+
+@cache
+def _pair_positions(annotators: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of the first and of the second annotator of each pair."""
+    first, second = np.triu_indices(annotators, 1)
+    return first, second

@@ -57,7 +57,7 @@ def parse_result(
     reader = _Reader(task_id, annotation_id)
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for position, item in enumerate(items):
-        if not isinstance(item, Mapping):
+        if type(item) is not dict and not isinstance(item, Mapping):
             reader.report("unreadable-region", f"Item {position} of the result is not an object.")
         elif item.get("type") == "relation":
             reader.report(
@@ -118,7 +118,7 @@ class _Reader:
     ) -> bool:
         """Add the item's region, or merge it with the one it repeats; False when unreadable."""
         stored_kind = kind
-        if is_mistyped(item):
+        if kind == "keypoint" and is_mistyped(item):
             kind = kind_of_value(item["value"]) or kind
         try:
             region = region_of_item(region_id, item, kind)

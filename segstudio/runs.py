@@ -58,6 +58,7 @@ Runs = NDArray[np.int64]
 
 _MEASURES = ("area", "box", "grow_rows")
 _OF_SEVERAL = ("farther", "unite")
+_BIG_ENDIAN = np.dtype(">u8")
 _DENSE_BELOW = 24  # pixels a run
 
 
@@ -157,7 +158,7 @@ def brush_decode(data: bytes, pixels: int) -> tuple[Runs, int, int]:
     from segstudio import codec_kernels
 
     padded = data + bytes(16 - len(data) % 8)
-    words = np.frombuffer(padded, dtype=">u8").astype(np.uint64)
+    words = np.frombuffer(padded, _BIG_ENDIAN).astype(np.uint64)
     return codec_kernels.brush_decode(words, 8 * len(data), pixels)
 
 
