@@ -54,8 +54,8 @@ def labelled_runs(masks_runs: Sequence[Int64Array]) -> LabelledRuns:
         return LabelledRuns(empty, empty, empty, np.zeros(len(counts), dtype=np.int64), True)
     from qa_plugins.metrics.run_join_kernel import label_runs
 
-    runs = np.concatenate([np.asarray(item, dtype=np.int64).reshape(-1, 2) for item in masks_runs])
-    return LabelledRuns(*label_runs(np.ascontiguousarray(runs), counts))
+    runs = np.ascontiguousarray(np.concatenate(list(masks_runs)), dtype=np.int64)
+    return LabelledRuns(*label_runs(runs, counts))
 
 
 def intersections(a: LabelledRuns, b: LabelledRuns) -> Int64Array:

@@ -83,7 +83,11 @@ def _write_entries(entries: Sequence[Any], line: str, parts: list[str]) -> None:
     inner = line + " "
     before = "[" + inner
     for item in entries:
-        parts.append(before)
-        _write(item, inner, parts)
+        plain = _PLAIN.get(type(item))
+        if plain is not None:
+            parts.append(before + plain(item))
+        else:
+            parts.append(before)
+            _write(item, inner, parts)
         before = "," + inner
     parts.append(line + "]" if entries else "[]")
