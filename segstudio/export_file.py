@@ -7,12 +7,13 @@ import io
 import json
 import marshal
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
+
+from zlib_ng import gzip_ng, zlib_ng
 
 from segstudio.errors import SourceError, UsageError
 from segstudio.json_items import ArrayItems, ObjectDecoder
@@ -26,6 +27,7 @@ MAX_TASK_BYTES: Final = 1 << 30
 
 _CHUNK_BYTES: Final = 1 << 16
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_DeflateError = cast("type[Exception]", zlib_ng.error)
 _LINE_SUFFIXES: Final = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _SUFFIXES: Final = (*_LINE_SUFFIXES, ".json.gz", ".json")
 
@@ -168,7 +170,7 @@ def read_raw_tasks(
                 if isinstance(value, dict) and isinstance(value.get("id"), int):
                     progress.last_id = value["id"]
                 yield value
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, _DeflateError) as error:
         raise SourceError(
             f"{name} is cut off or damaged {progress.place()}: {error}. "
             "Export or copy it again; the part before can be read."
@@ -334,8 +336,8 @@ def _maybe_gunzip(raw: IO[bytes]) -> IO[bytes]:
     buffered = io.BufferedReader(_AsRaw(raw), _CHUNK_BYTES)
     if buffered.peek(2)[:2] != _GZIP_MAGIC:
         return buffered
-    # The same file object: GzipFile is readable, if not typed as a raw stream.
-    return io.BufferedReader(_AsRaw(gzip.GzipFile(fileobj=buffered, mode="rb")), _CHUNK_BYTES)
+    plain = gzip_ng.GzipNGFile(fileobj=buffered, mode="rb")  # type: ignore[no-untyped-call]
+    return io.BufferedReader(_AsRaw(plain), _CHUNK_BYTES)
 
 
 class _AsRaw(io.RawIOBase):

@@ -132,6 +132,18 @@ def test_a_gzip_file_that_is_cut_off_is_reported_with_its_place(tmp_path, cut):
         list(open_source(str(path)).tasks())
 
 
+@pytest.mark.parametrize("at", [0.3, 0.999])
+def test_a_gzip_file_with_other_bytes_in_it_is_reported(tmp_path, at):
+    path = tmp_path / "x.json.gz"
+    many = [{"id": n, "data": {"image": f"{n * 7919 % 1000}.jpg"}} for n in range(1, 500)]
+    whole = bytearray(gzip.compress(json.dumps(many).encode()))
+    place = int(at * len(whole))
+    whole[place - 4 : place] = b"\xff\xff\xff\xff"
+    path.write_bytes(whole)
+    with pytest.raises(SourceError, match=r"cut off or damaged|not valid JSON|not UTF-8"):
+        list(open_source(str(path)).tasks())
+
+
 def test_a_task_that_never_ends_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(export_file, "MAX_TASK_BYTES", 200_000)
     path = tmp_path / "x.json.gz"
