@@ -15,7 +15,7 @@ from segstudio.client import connect
 from segstudio.writeback import read_stream_places, stored_tasks
 from tests.batch.people import CONFIG, box
 
-KILLS = 12
+KILLS = 20
 TASKS = 4
 MAIN = "import sys; from segstudio.cli import main; print('up', flush=True); main(sys.argv[1:])"
 
