@@ -34,12 +34,16 @@ def ensure_tab(
     *,
     conjunction: str = "and",
 ) -> int:
-    """Make the Data Manager tab of this title look as given; return its id.
+    """Make the Data Manager tab of this title if it is not there; return its id.
+
+    A tab that filters by all of these columns is there, and stays as people have made it:
+    columns shown and their widths, order, further filters, other values. A tab of this title that
+    lacks one of the filters gets it, and order and columns where it has none.
 
     Args:
         client: the server.
         project_id: the project.
-        title: the tab is found by it; a second call changes the first one's tab.
+        title: the tab is found by it; of several, the first that has the filters, else the oldest.
         filters: items such as `number_filter` makes.
         ordering: columns, "-" in front for descending, e.g. "tasks:data.qa_miou".
         columns: the columns to show, e.g. "tasks:data.qa_miou"; None shows the usual ones.
@@ -47,6 +51,12 @@ def ensure_tab(
     """
     what = f"project {project_id}'s tabs"
     views = client.get_json("/api/dm/views/", what=what, project=project_id)
+    same = sorted(
+        (one for one in views if (one.get("data") or {}).get("title") == title),
+        key=lambda one: (bool(_lacking(one, filters)), int(one["id"])),
+    )
+    if same and not _lacking(same[0], filters):
+        return int(same[0]["id"])
     wanted: dict[str, Any] = {
         "title": title,
         "type": "list",
@@ -57,15 +67,16 @@ def ensure_tab(
     if columns is not None:
         hidden = _columns_without(client, project_id, set(columns))
         wanted["hiddenColumns"] = {"explore": hidden, "labeling": hidden}
-    same = sorted(
-        (one for one in views if (one.get("data") or {}).get("title") == title),
-        key=lambda one: int(one["id"]),
-    )
     if same:
         view_id, data = int(same[0]["id"]), dict(same[0]["data"])
-        if any(data.get(key) != value for key, value in wanted.items()):
-            body = {"project": project_id, "data": {**data, **wanted}}
-            client.request("PATCH", f"/api/dm/views/{view_id}/", what=what, json=body)
+        added = {key: value for key, value in wanted.items() if not data.get(key)}
+        added["filters"] = {
+            **wanted["filters"],
+            **(data.get("filters") or {}),
+            "items": [*_items(same[0]), *_lacking(same[0], filters)],
+        }
+        body = {"project": project_id, "data": {**data, **added}}
+        client.request("PATCH", f"/api/dm/views/{view_id}/", what=what, json=body)
         return view_id
     if not views:
         # The Data Manager makes its first tab itself only where there is none at all: without
@@ -84,7 +95,8 @@ def remove_tab(
 ) -> int:
     """Remove the tabs that `ensure_tab` made of this title and filters; return how many.
 
-    A tab of the same title that somebody gave other filters is theirs and stays. Read again
+    Further filters that somebody added to such a tab go with it. A tab of the same title that lacks
+    one of the filters, or has it with another value, is somebody's own and stays. Read again
     afterwards: what is gone was seen to be gone.
 
     Raises:
@@ -111,18 +123,26 @@ def _tabs_like(
     views = client.get_json(
         "/api/dm/views/", what=f"project {project_id}'s tabs", project=project_id
     )
-    found = []
-    for view in views:
-        data = view.get("data") or {}
-        items = (data.get("filters") or {}).get("items") or []
-        # The Data Manager adds keys of its own to an item when somebody opens the tab.
-        shaped = len(items) == len(filters) and all(
-            all(item.get(key) == value for key, value in wanted.items())
-            for item, wanted in zip(items, filters, strict=True)
+    return [
+        int(view["id"])
+        for view in views
+        if (view.get("data") or {}).get("title") == title
+        and all(
+            # The Data Manager adds keys of its own to an item when somebody opens the tab.
+            any(wanted.items() <= item.items() for item in _items(view))
+            for wanted in filters
         )
-        if data.get("title") == title and shaped:
-            found.append(int(view["id"]))
-    return found
+    ]
+
+
+def _items(view: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return ((view.get("data") or {}).get("filters") or {}).get("items") or []
+
+
+def _lacking(view: Mapping[str, Any], filters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The filters by whose column the tab does not filter; another value is somebody's choice."""
+    present = {item.get("filter") for item in _items(view)}
+    return [dict(one) for one in filters if one["filter"] not in present]
 
 
 _DEFAULT_TAB: Final[Mapping[str, Any]] = {

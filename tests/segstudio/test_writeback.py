@@ -16,6 +16,7 @@ from segstudio.writeback import (
     ensure_tab,
     merged_task,
     number_filter,
+    remove_tab,
     write_instructions,
     write_results,
 )
@@ -231,6 +232,34 @@ def test_results_become_sortable_columns_on_a_real_server(real_project):
     task = next(iter(in_tab.tasks()))
     assert task.data["image"] == "https://example.com/3.jpg"
     assert task.meta["segstudio"]["agreement"] == {"miou": 3 / 7}
+
+    # What a lead changes in the tab outlives the next write-back.
+    path = f"/api/dm/views/{tab}/"
+    body = {"project": project_id, "data": {**_view(client, project_id, tab), **_by_a_lead(low)}}
+    client.request("PATCH", path, json=body)
+    theirs = _view(client, project_id, tab)
+    assert theirs["columnsWidth"] == {"tasks:id": 321}
+    assert ensure_tab(client, project_id, "QA: needs rework", low, order, columns) == tab
+    assert _view(client, project_id, tab) == theirs
+    in_tab = open_source(f"project:{project_id}", client=client, filters=TaskFilter(tab=tab))
+    assert [task.id for task in in_tab.tasks()] == [ids[2], ids[3]]
+    assert remove_tab(client, project_id, "QA: needs rework", low) == 1
+
+
+def _by_a_lead(filters):
+    """Another order, a column shown, one hidden, a width and one filter more."""
+    more = number_filter("data.qa_miou", "greater", 0.2)
+    return {
+        "filters": {"conjunction": "and", "items": [*filters, more]},
+        "ordering": ["tasks:id"],
+        "hiddenColumns": {"explore": ["tasks:data.qa_miou"], "labeling": []},
+        "columnsWidth": {"tasks:id": 321},
+    }
+
+
+def _view(client, project_id, view_id):
+    views = client.get_json("/api/dm/views/", project=project_id)
+    return next(view["data"] for view in views if view["id"] == view_id)
 
 
 def test_writing_survives_other_writers_on_a_real_server(real_project):

@@ -4,7 +4,7 @@ import pytest
 
 from segstudio.client import connect
 from segstudio.errors import ServerError
-from segstudio.writeback import ensure_webhook, remove_tab, remove_webhooks
+from segstudio.writeback import ensure_tab, ensure_webhook, remove_tab, remove_webhooks
 from tests.segstudio.fake_server import Answer, FakeServer
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -79,6 +79,59 @@ def test_a_tab_is_removed_by_title_and_filters_and_seen_to_be_gone():
         assert remove_tab(client, 1, "QA", FILTERS) == 1
         assert remove_tab(client, 1, "QA", FILTERS) == 0
     assert sorted(fake.items) == [1, 3, 4]
+
+
+def test_a_tab_with_a_further_filter_of_somebodys_is_still_the_one_that_was_made():
+    more = {"filter": "filter:tasks:id", "operator": "greater", "value": 5}
+    fake = FakeList([tab(1, "Default"), tab(2, "QA", more, *FILTERS)])
+    with FakeServer(fake) as server, connect(server.url, TOKEN) as client:
+        assert remove_tab(client, 1, "QA", FILTERS) == 1
+    assert sorted(fake.items) == [1]
+
+
+ORDER = ["tasks:data.qa_miou"]
+THEIRS = {"filter": "filter:tasks:id", "operator": "greater", "value": 5}
+HIDDEN = {"explore": ["tasks:agreement"], "labeling": []}
+
+
+@pytest.mark.parametrize(
+    "items, conjunction",
+    [
+        ([*FILTERS], "and"),
+        ([THEIRS, *FILTERS], "or"),
+        ([{**FILTERS[0], "value": "ok"}], "and"),
+    ],
+)
+def test_a_tab_that_is_there_stays_as_its_people_made_it(items, conjunction):
+    data = {
+        "title": "QA",
+        "filters": {"conjunction": conjunction, "items": items},
+        "ordering": ["-tasks:id"],
+        "hiddenColumns": HIDDEN,
+        "columnsWidth": {"tasks:id": 200},
+    }
+    fake = FakeList([{"id": 4, "data": data}])
+    with FakeServer(fake) as server, connect(server.url, TOKEN) as client:
+        assert ensure_tab(client, 1, "QA", FILTERS, ORDER, ["tasks:id"]) == 4
+    assert fake.items == {4: {"id": 4, "data": data}}
+
+
+def test_a_tab_of_the_title_gets_the_filter_it_lacks_and_keeps_the_rest():
+    data = {
+        "title": "QA",
+        "filters": {"conjunction": "and", "items": [THEIRS]},
+        "hiddenColumns": HIDDEN,
+    }
+    fake = FakeList([{"id": 4, "data": data}])
+
+    def answer(asked):
+        return {"columns": []} if asked.path.startswith("/api/dm/columns") else fake(asked)
+
+    with FakeServer(answer) as server, connect(server.url, TOKEN) as client:
+        assert ensure_tab(client, 1, "QA", FILTERS, ORDER, ["tasks:id"]) == 4
+    now = fake.items[4]["data"]
+    assert now["filters"] == {"conjunction": "and", "items": [THEIRS, *FILTERS]}
+    assert (now["ordering"], now["hiddenColumns"]) == (ORDER, HIDDEN)
 
 
 def test_a_tab_that_does_not_go_is_reported():
