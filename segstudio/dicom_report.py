@@ -152,8 +152,8 @@ def _page(
     return environment.from_string(_TEMPLATE).render(
         report=report,
         counts=counts,
-        removals=list(enumerate(removals)),
-        numbers=numbers,
+        removals=list(enumerate(removals, 1)),
+        list_of={removed: number + 1 for removed, number in numbers.items()},
         files=report.files[:_FILES_ON_PAGE],
         more=max(0, len(report.files) - _FILES_ON_PAGE),
         to_look_at=[one for one in report.series if one.needs_a_look],
@@ -217,14 +217,15 @@ attributes</summary>
 {% endfor %}</table></details>
 {% endfor %}
 <h2>Files</h2>
-<p><code>segstudio dicom files</code> with the same paths shows which number is which file.</p>
+<p><code>segstudio dicom files</code> with the same paths shows which number is which file. Slices
+count from 0, as the names of their images do.</p>
 <table><tr><th>file</th><th>outcome</th><th>slices</th><th>removed</th></tr>
 {% for row in files %}
 <tr><td>{{ row.name }}</td>
 {% if row.reason %}<td colspan="3">left out: {{ row.reason }}</td>
 {% else %}<td>{{ row.series }}</td>
 <td>{{ row.slices[0] }}{% if row.slices | length > 1 %} to {{ row.slices[-1] }}{% endif %}</td>
-<td>list {{ numbers[row.removed] }}</td>{% endif %}</tr>
+<td>list {{ list_of[row.removed] }}</td>{% endif %}</tr>
 {% endfor %}</table>
 {% if more %}<p>and {{ more }} more in report.json.</p>{% endif %}
 </body></html>

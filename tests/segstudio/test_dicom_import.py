@@ -124,6 +124,8 @@ def test_nothing_of_the_patient_is_in_any_output_or_on_the_screen(
     report = json.loads((tmp_path / "out/report.json").read_bytes())
     reasons = [entry.get("reason") for entry in report["files"]]
     assert sorted(reasons, key=str)[0] == "Its pixels end too early: it is truncated or damaged."
+    page = (tmp_path / "out/report.html").read_text()
+    assert "List 1: " in page and "<td>list 1</td>" in page and "ist 0" not in page
     removed = {row["keyword"] for row in report["removals"][0]}
     assert {"PatientBirthDate", "SeriesDescription", "InstitutionName"} <= removed
 
