@@ -10,6 +10,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 from exporters.answers import majority_answers
@@ -22,6 +23,7 @@ from segstudio.label_config import LabelConfig
 from segstudio.progress import ProgressLine
 from segstudio.selection import Policy, Survey, annotator_folder
 from segstudio.source import Source
+from segstudio.source_description import utc_second
 from segstudio.tasks import Annotation, Task
 
 SizeOf = Callable[[int, str], tuple[int, int]]
@@ -124,6 +126,28 @@ def make_plan(
     return plan
 
 
+def in_utc(time: str) -> str:
+    """Return an ISO 8601 time in UTC; one that is so already, has no zone or is no time stays.
+
+    >>> in_utc("2026-11-21T01:30:00.5+02:00"), in_utc("2026-11-21T01:30:00Z"), in_utc("noon")
+    ('2026-11-20T23:30:00.500000Z', '2026-11-21T01:30:00Z', 'noon')
+    """
+    try:
+        moment = datetime.fromisoformat(time)
+        return utc_second(moment) if moment.utcoffset() else time
+    except (ValueError, OverflowError):
+        return time
+
+
+def _moment(time: str) -> tuple[datetime, str]:
+    """Order times as `in_utc` gives them; what is no time comes before all that are."""
+    try:
+        moment = datetime.fromisoformat(time).replace(tzinfo=None)
+    except ValueError:
+        moment = datetime.min
+    return moment, time
+
+
 def _check(plan: Plan, source: Source, problems: ProblemLog) -> None:
     """Stop where a choice is open or nothing is left to export."""
     error = plan.survey.error()
@@ -145,9 +169,8 @@ def _add_task(
     problems.add(task.problems)
     if not choice.annotations:
         return
-    plan.last_change = max(
-        plan.last_change, *(one.updated_at or one.created_at or "" for one in choice.annotations)
-    )
+    changes = (in_utc(one.updated_at or one.created_at or "") for one in choice.annotations)
+    plan.last_change = max(plan.last_change, *changes, key=_moment)
     by_annotation = []
     for annotation in choice.annotations:
         problems.add(annotation.problems)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from exporters.card import LOSS_SENTENCES
@@ -59,6 +60,34 @@ def test_dataset_json_counts_what_is_inside(tmp_path: Path) -> None:
     assert card["pixels"] == {"total": 160, "void": 10, "unlabelled": 160 - 10 - 30}
     assert not any(card["losses"].values())
     assert card["qa"] is None
+
+
+@pytest.mark.parametrize(
+    "times, last",
+    [
+        (("2026-05-01T01:00:00+02:00", "2026-04-30T22:30:00Z"), "2026-04-30T23:00:00Z"),
+        (("2026-05-01T09:00:00+09:00", "2026-05-01T00:30:00.25Z"), "2026-05-01T00:30:00.25Z"),
+        (("2026-05-01T00:00:00.5Z", "2026-05-01T00:00:00Z"), "2026-05-01T00:00:00.5Z"),
+        (("2026-05-01T00:00:00+00:00", "2026-04-01T00:00:00Z"), "2026-05-01T00:00:00+00:00"),
+        (("last Monday", "2026-04-01T00:00:00Z"), "2026-04-01T00:00:00Z"),
+        (("last Monday", "last Friday"), "last Monday"),
+        (("0001-01-01T00:00:00+02:00", None), "0001-01-01T00:00:00+02:00"),
+    ],
+)
+def test_the_last_change_is_said_in_utc(
+    tmp_path: Path, times: tuple[str | None, ...], last: str
+) -> None:
+    tasks = [
+        task(
+            number,
+            f"/data/upload/{number}.jpg",
+            annotation(number, 5, [brush("a", "car", LINE)], updated_at=time, created_at=None),
+        )
+        for number, time in enumerate(times, 1)
+    ]
+    run("coco-panoptic", source_of(tmp_path, tasks), tmp_path / "out")
+    card = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert card["last_annotation_at"] == last
 
 
 def test_the_readme_says_the_same_in_words(tmp_path: Path) -> None:
