@@ -1,9 +1,13 @@
 # The SAM backend in a container: `docker build -t segstudio .`, or `docker compose up`.
+# It serves; exports, checks and the batch loop are commands of people, installed with pip where
+# their files lie (docs/backend.md, "In a container").
 FROM python:3.12-slim
 
 # A build of torch of your choice first, for example without CUDA:
 #   --build-arg TORCH_SPEC="torch torchvision --index-url <an index with CPU builds>"
 ARG TORCH_SPEC=""
+# More of pyproject.toml's extras, for example --build-arg EXTRAS=sam,transformers for SAM 2.1.
+ARG EXTRAS="sam"
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 
 WORKDIR /app
@@ -16,7 +20,7 @@ COPY qa_plugins qa_plugins
 COPY batch batch
 COPY demo demo
 COPY label_configs label_configs
-RUN pip install ".[sam]"
+RUN pip install ".[$EXTRAS]"
 
 # Embeddings, downloaded models and compiled kernels live in a volume; nothing runs as root.
 RUN useradd --create-home --uid 1000 segstudio && install -d -o segstudio /data

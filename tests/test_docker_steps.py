@@ -95,6 +95,18 @@ def test_the_image_holds_no_tests_no_secrets_and_nothing_of_the_git_folder(image
     assert not list(image.workdir.rglob("__pycache__"))
 
 
+def test_the_image_installs_the_extras_that_it_is_asked_for():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    asked = [step.words()[0] for step in STEPS if step.name == "ARG"]
+    assert "EXTRAS=sam" in asked
+    assert 'pip install ".[$EXTRAS]"' in [step.rest for step in STEPS if step.name == "RUN"]
+    told = (ROOT / "docs/backend.md").read_text() + (ROOT / "Dockerfile").read_text()
+    named = re.findall(r"--build-arg EXTRAS=([a-z,]+)", told)
+    assert len(named) >= 3
+    assert {extra for one in named for extra in one.split(",")} <= extras
+
+
 def test_without_authentication_the_image_refuses_to_listen_beyond_the_machine(image):
     finished = subprocess.run(
         image.as_user([*image.entrypoint, *image.command]), check=False, capture_output=True,
