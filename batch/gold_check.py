@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch.gold_file import GoldFile, GoldTask, hash_of
+from batch.gold_file import GoldFile, GoldTask, hash_of, is_gold_itself, user_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def progress(gold: GoldFile, raw_tasks: Iterable[Mapping[str, Any]]) -> list[Gol
         people = {
             user
             for annotation in _submitted(raw)
-            if annotation.get("id") != one.on_server and (user := _user(annotation)) is not None
+            if not is_gold_itself(one, annotation) and (user := user_of(annotation)) is not None
         }
         rows.append(
             GoldProgress(
@@ -73,34 +73,63 @@ def progress(gold: GoldFile, raw_tasks: Iterable[Mapping[str, Any]]) -> list[Gol
     return rows
 
 
-def _of_task(one: GoldTask, raw: Mapping[str, Any]) -> list[GoldFinding]:
-    found = []
-    task_id = one.task_id
-    mine = next(
-        (each for each in raw.get("annotations") or [] if each.get("id") == one.on_server), None
+def gold_in_project(one: GoldTask, raw: Mapping[str, Any]) -> list[GoldFinding]:
+    """What is to be said of a task's gold annotation in the project itself.
+
+    Gold that the file calls hidden is still there when hiding was cut short right before it was
+    removed.
+
+    Args:
+        one: the gold.
+        raw: its task's JSON as it is now.
+    """
+    mine = next((each for each in raw.get("annotations") or [] if is_gold_itself(one, each)), None)
+    name = f"The gold annotation {one.on_server} of task {one.task_id}"
+    if mine is not None and hash_of(mine) != one.drawing_hash:
+        return [GoldFinding(one.task_id, change_of(one, mine), is_tampering=True)]
+    if one.hidden and mine is not None:
+        text = f"{name} was to be hidden and is still in the project: a call was cut short."
+        return [GoldFinding(one.task_id, f"{text} Seed again with --hide.")]
+    if one.hidden or one.on_server is None:
+        return []
+    if mine is None:
+        text = f"{name} was removed. The file still has it."
+    else:
+        text = f"The gold of task {one.task_id} lies on the server, in sight of every annotator."
+    return [GoldFinding(one.task_id, text)]
+
+
+def change_of(one: GoldTask, there: Mapping[str, Any]) -> str:
+    """Say that the gold annotation is another on the server than in the file.
+
+    Args:
+        one: the gold.
+        there: the annotation as the server has it now.
+    """
+    who = _reference(there.get("updated_by"))
+    when = str(there.get("updated_at") or "")[:19]
+    text = (
+        f"The gold annotation {one.on_server} of task {one.task_id} was changed on the server "
+        f"({f'by user {who} ' if who else ''}at {when} UTC); the file has it as it was."
     )
-    if one.on_server is not None and not one.hidden:
-        if mine is None:
-            text = f"The gold annotation {one.on_server} of task {task_id} was removed."
-            found.append(GoldFinding(task_id, f"{text} The file still has it."))
-        elif hash_of(mine) != one.drawing_hash:
-            who = _reference(mine.get("updated_by"))
-            when = str(mine.get("updated_at") or "")[:19]
-            text = (
-                f"The gold annotation {one.on_server} of task {task_id} was changed on the server"
-                f" ({f'by user {who} ' if who else ''}at {when} UTC); the file has it as it was."
-            )
-            found.append(GoldFinding(task_id, text, is_tampering=True))
-        else:
-            text = f"The gold of task {task_id} lies on the server, in sight of every annotator."
-            found.append(GoldFinding(task_id, text))
+    if one.hidden:
+        text += (
+            " It was to be hidden, which was cut short, and what somebody drew is not removed: "
+            "look at it, and delete it by hand."
+        )
+    return text
+
+
+def _of_task(one: GoldTask, raw: Mapping[str, Any]) -> list[GoldFinding]:
+    found = gold_in_project(one, raw)
+    task_id = one.task_id
     has_regions = bool(one.annotation.get("result"))
     for each in _submitted(raw):
-        if each.get("id") == one.on_server or not has_regions:
+        if is_gold_itself(one, each) or not has_regions:
             continue
         if hash_of(each) == one.drawing_hash:
             text = (
-                f"Annotation {each.get('id')} of user {_user(each)} on task {task_id} equals the "
+                f"Annotation {each.get('id')} of user {user_of(each)} on task {task_id} equals the "
                 "gold to the last point: it was copied, or it is the one the gold was made from."
             )
             found.append(GoldFinding(task_id, text, is_tampering=True))
@@ -133,10 +162,6 @@ def _giveaways(
 
 def _submitted(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in raw.get("annotations") or [] if not one.get("was_cancelled")]
-
-
-def _user(annotation: Mapping[str, Any]) -> int | None:
-    return _reference(annotation.get("completed_by"))
 
 
 def _reference(found: Any) -> int | None:

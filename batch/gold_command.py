@@ -75,6 +75,7 @@ def seed(
     its image; what the project lacks is imported as plain tasks.
     """
     from batch.gold_file import require_untouched
+    from batch.gold_hiding import hide_gold
     from batch.gold_seed import apply_seed, candidates, data_model, plan_seed, project_datas
     from batch.gold_seed import undo_seed as run_undo
 
@@ -103,8 +104,13 @@ def seed(
             )
         if apply:
             others = project_datas(client, project_id)
-            done = apply_seed(client, path, plan, data_model(others), hide=hide)
+            done, left = apply_seed(client, path, plan, data_model(others), hide=hide)
             click.echo(f"Gold of {len(done.tasks)} tasks is in {path}; its hash is {done.digest}.")
+        else:
+            _, stay = hide_gold(client, path, plan.gold, dry_run=True) if hide else (None, {})
+            left = list(stay.values())
+        for sentence in left:
+            click.echo(sentence)
         _hint(apply)
 
 
@@ -148,27 +154,40 @@ def check(project: str, path: Path, digest: str | None, as_json_text: bool, **se
 @click.option("--json", "as_json_text", is_flag=True, help="Print JSON in place of a table.")
 def status(project: str, path: Path, as_json_text: bool, **server: Any) -> None:
     """Show how many people have drawn each gold task, and whether it is still offered."""
-    from batch.gold_check import progress
+    from batch.gold_check import gold_in_project, progress
     from batch.gold_file import read_gold
     from segstudio.writeback import stored_tasks
 
     kept, _ = read_gold(path)
     with _connect(server) as client:
         _require_project(kept.url, kept.project_id, client, project)
-        rows = progress(kept, stored_tasks(client, kept.project_id))
+        gold = kept.by_id()
+        raws = [raw for raw in stored_tasks(client, kept.project_id) if int(raw["id"]) in gold]
+    rows = progress(kept, raws)
+    notes = [
+        found
+        for raw in raws
+        for found in gold_in_project(gold[int(raw["id"])], raw)
+        if found.is_tampering or gold[found.task_id].hidden
+    ]
     if as_json_text:
         listed = [
             {"task": one.task_id, "overlap": one.overlap, "annotators": list(one.annotators),
              "in_stream": one.in_stream}
             for one in rows
         ]  # fmt: skip
-        click.echo(json.dumps({"annotators": kept.annotators, "tasks": listed}, indent=1))
+        left = [{"task": one.task_id, "text": one.text, "tampering": one.is_tampering}
+                for one in notes]  # fmt: skip
+        shown = {"annotators": kept.annotators, "tasks": listed, "to_look_at": left}
+        click.echo(json.dumps(shown, indent=1))
         return
     for one in rows:
         offered = "offered" if one.in_stream else "no longer offered"
         users = f" (users {', '.join(map(str, one.annotators))})" if one.annotators else ""
         drawn = f"drawn by {len(one.annotators)} of {kept.annotators}"
         click.echo(f"task {one.task_id}: {drawn}{users}, {offered}")
+    for note in notes:
+        click.echo(note.text)
     done = sum(len(one.annotators) >= kept.annotators for one in rows)
     click.echo(f"{done} of {len(kept.tasks)} gold tasks have all their {kept.annotators} drawings.")
 

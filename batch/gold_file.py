@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch.state_file import canonical_digest, read_json, write_json
-from segstudio.annotation_hashes import drawing_hash
+from segstudio.annotation_hashes import drawing_hash, utc_text
 from segstudio.errors import SourceError, UsageError
 from segstudio.tasks import LOSS_KINDS, Annotation, TaskFormatError, parse_annotation
 from segstudio.writeback import StreamPlace
@@ -172,7 +172,7 @@ def choose_gold(raw_task: Mapping[str, Any], wanted: str) -> dict[str, Any] | No
     elif wanted == "only":
         fitting = submitted
     elif wanted.startswith("user:") and wanted[5:].isdigit():
-        fitting = [one for one in submitted if _user(one) == int(wanted[5:])]
+        fitting = [one for one in submitted if user_of(one) == int(wanted[5:])]
     else:
         raise UsageError(f"--from takes ground-truth, user:ID or only, not {wanted!r}.")
     task_id = raw_task.get("id")
@@ -183,7 +183,7 @@ def choose_gold(raw_task: Mapping[str, Any], wanted: str) -> dict[str, Any] | No
         )
     if not fitting:
         return None
-    kept = {key: fitting[0].get(key) for key in _KEPT_KEYS} | {"completed_by": _user(fitting[0])}
+    kept = {key: fitting[0].get(key) for key in _KEPT_KEYS} | {"completed_by": user_of(fitting[0])}
     losses = [one for one in _parse(kept).problems if one.kind in LOSS_KINDS]
     if losses:
         raise UsageError(f"The gold of task {task_id} cannot be read whole: {losses[0].message}")
@@ -198,11 +198,24 @@ def hash_of(annotation: Mapping[str, Any]) -> str:
         return ""
 
 
+def is_gold_itself(one: GoldTask, annotation: Mapping[str, Any]) -> bool:
+    """Tell whether an annotation of the task is the one that was made gold, changed or not.
+
+    Of gold that is hidden, author and time of creation decide too: servers give ids a second time,
+    so that a drawing of an annotator may have the number that the gold had.
+    """
+    if one.on_server is None or annotation.get("id") != one.on_server:
+        return False
+    made = (user_of(one.annotation), utc_text(one.annotation.get("created_at")))
+    return not one.hidden or (user_of(annotation), utc_text(annotation.get("created_at"))) == made
+
+
 def _parse(annotation: Mapping[str, Any]) -> Annotation:
     return parse_annotation(annotation)
 
 
-def _user(annotation: Mapping[str, Any]) -> int | None:
+def user_of(annotation: Mapping[str, Any]) -> int | None:
+    """The id of who made an annotation, given as a number or as an object; None where unknown."""
     found = annotation.get("completed_by")
     if isinstance(found, Mapping):
         found = found.get("id")

@@ -12,23 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from batch.gold_check import gold_in_project
 from batch.gold_file import (
     GoldFile,
     GoldTask,
     choose_gold,
     hash_of,
+    is_gold_itself,
     read_gold,
-    require_untouched,
     write_gold,
 )
+from batch.gold_hiding import gold_on_server, hide_gold, restore_gold
 from segstudio.client import Client
-from segstudio.errors import ServerError, UsageError
+from segstudio.errors import UsageError
 from segstudio.label_config import parse_label_config
 from segstudio.writeback import (
     StreamPlace,
     import_tasks,
-    make_annotation,
-    remove_annotation,
     set_stream_places,
     stored_tasks,
     task_rows,
@@ -124,7 +124,7 @@ def plan_seed(
             _require_same(known[task_id], one)
             continue
         row = rows[task_id]
-        on_server = _on_server(client, one, task_id)
+        on_server = gold_on_server(client, one.annotation, task_id)
         before = StreamPlace(task_id, int(row["overlap"] or 1), bool(row["is_labeled"]))
         new.append(_gold_task(task_id, row["data"], one, on_server, before))
     gold = replace(gold, annotators=annotators).with_tasks(new)
@@ -133,8 +133,11 @@ def plan_seed(
 
 def apply_seed(
     client: Client, path: Path, plan: SeedPlan, data_model: Mapping[str, Any], *, hide: bool
-) -> GoldFile:
+) -> tuple[GoldFile, list[str]]:
     """Import what is missing, write the sidecar, open the tasks, hide the gold if asked to.
+
+    Returns the sidecar, and a sentence for each gold annotation that was not hidden because
+    somebody has changed it on the server.
 
     Args:
         client: the server, as a user who may edit tasks.
@@ -152,13 +155,14 @@ def apply_seed(
         for one, data, number in zip(plan.to_import, datas, made, strict=True)
     )
     write_gold(path, gold)
-    if hide:
-        gold = _hide(client, path, gold)
+    gold, left = hide_gold(client, path, gold) if hide else (gold, {})
     wanted = replace(plan, gold=gold).wanted_overlaps()
+    hidden = {one.task_id for one in gold.tasks if one.hidden}
+    wanted = {key: count + (key in left and key in hidden) for key, count in wanted.items()}
     summary = write_overlaps(client, project_id, wanted)
     if summary.problems:
         raise UsageError(f"{summary}. First: {summary.problems[0].message}")
-    return gold
+    return gold, list(left.values())
 
 
 def undo_seed(client: Client, path: Path, *, dry_run: bool = False) -> str:
@@ -168,12 +172,14 @@ def undo_seed(client: Client, path: Path, *, dry_run: bool = False) -> str:
     """
     gold, _ = read_gold(path)
     there = {int(raw["id"]): raw for raw in stored_tasks(client, gold.project_id)}
-    tasks, restored = [], 0
+    tasks, restored, left = [], 0, list[str]()
     for one in gold.tasks:
         if one.hidden and one.task_id in there:
             restored += 1
+            found = gold_in_project(one, there[one.task_id])
+            left += [f" {each.text}" for each in found if each.is_tampering]
             if not dry_run:
-                number = _restore(client, one, there[one.task_id])
+                number = restore_gold(client, one, there[one.task_id])
                 one = replace(one, hidden=False, on_server=number)
         tasks.append(one)
     places = [one.before for one in gold.tasks if one.before is not None]
@@ -188,7 +194,7 @@ def undo_seed(client: Client, path: Path, *, dry_run: bool = False) -> str:
     )
     if imported:
         text += f" {imported} tasks that were imported as gold stay; remove them by hand."
-    return text
+    return text + "".join(left)
 
 
 def plain_data(data: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,35 +236,6 @@ def project_datas(client: Client, project_id: int) -> list[Mapping[str, Any]]:
     return [row["data"] for row in _rows(client, project_id).values()]
 
 
-def _hide(client: Client, path: Path, gold: GoldFile) -> GoldFile:
-    # What is taken away is read back from the disk first: from there it can be restored.
-    require_untouched(path)
-    for one in gold.tasks:
-        if one.on_server is None:
-            continue
-        # Of a call that was killed the file may say hidden while it is still there. Servers give
-        # ids a second time, so that only the very same drawing on the same task is removed.
-        origin = Candidate(one.task_id, one.data, {**one.annotation, "id": one.on_server})
-        if _on_server(client, origin, one.task_id) is None:
-            continue
-        gold = gold.with_tasks([replace(one, hidden=True)])
-        write_gold(path, gold)
-        remove_annotation(client, one.on_server)
-    return gold
-
-
-def _restore(client: Client, one: GoldTask, raw: Mapping[str, Any]) -> int:
-    """Make a hidden annotation again, unless a killed call did so already; return its id."""
-    for there in raw.get("annotations") or []:
-        author = there.get("completed_by")
-        author = author.get("id") if isinstance(author, Mapping) else author
-        if hash_of(there) == one.drawing_hash and author == one.annotation.get("completed_by"):
-            return int(there["id"])
-    keys = ("result", "completed_by", "ground_truth", "was_cancelled", "lead_time")
-    body = {key: one.annotation[key] for key in keys if one.annotation.get(key) is not None}
-    return make_annotation(client, one.task_id, body)
-
-
 def _gold_task(
     task_id: int,
     data: Mapping[str, Any],
@@ -270,6 +247,9 @@ def _gold_task(
 
 
 def _require_same(known: GoldTask, one: Candidate) -> None:
+    if known.hidden and known.task_id == one.task_id and is_gold_itself(known, one.annotation):
+        # Hiding it was cut short. Whether it was changed since is told where it would be removed.
+        return
     if known.drawing_hash != hash_of(one.annotation):
         raise UsageError(
             f"The gold file has another gold of task {known.task_id} than the one found now. "
@@ -298,23 +278,6 @@ def _task_of(
 def _rows(client: Client, project_id: int) -> dict[int, dict[str, Any]]:
     fields = ("data", "overlap", "is_labeled")
     return {int(row["id"]): row for row in task_rows(client, project_id, fields)}
-
-
-def _on_server(client: Client, one: Candidate, task_id: int) -> int | None:
-    """The id of the gold on this very task; the same id on another server means nothing."""
-    origin = one.annotation.get("id")
-    if not isinstance(origin, int):
-        return None
-    try:
-        there = client.get_json(f"/api/annotations/{origin}/", what=f"annotation {origin}")
-    except ServerError as error:
-        if error.status == 404:
-            return None
-        raise
-    author = there["completed_by"]
-    author = author.get("id") if isinstance(author, Mapping) else author
-    known = (task_id, one.annotation.get("completed_by"), hash_of(one.annotation))
-    return origin if (there["task"], author, hash_of(there)) == known else None
 
 
 def _image_keys(client: Client, project_id: int) -> tuple[str, ...]:

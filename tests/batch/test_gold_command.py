@@ -131,6 +131,66 @@ def test_gold_in_sight_is_said_and_a_change_of_it_is_tampering(
     )
 
 
+def test_gold_that_was_changed_after_hiding_was_cut_short_is_left_and_named(
+    run, admin, label_studio, project_factory, tmp_path, monkeypatch
+):
+    project = project_factory(CONFIG)
+    drawn = {"result": [box("Car", 10, 10, 40, 40)], "ground_truth": True}
+    tasks = [{"data": image(number), "annotations": [drawn]} for number in range(3)]
+    tasks.append({"data": image(3)})
+    label_studio.sdk().projects.import_tasks(id=project.id, request=tasks)
+    before = tasks_of(project.id, admin)
+    first, second, third, _ = sorted(before)
+    numbers = {
+        key: raw["annotations"][0]["id"] for key, raw in before.items() if raw["annotations"]
+    }
+    path = tmp_path / "gold.json"
+    where = [f"project:{project.id}", "--gold", path]
+    call = ["seed", *where, "--annotators", 2, "--hide", "--apply"]
+
+    def killed(client, number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("batch.gold_hiding.remove_annotation", killed)
+    assert run(*call).exit_code != 0
+    monkeypatch.undo()
+    monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.api_key)
+    hidden = {one["id"] for one in json.loads(path.read_text())["tasks"] if one["gold"]["hidden"]}
+    assert hidden == {first}
+    # Between the two calls somebody draws on the gold that the file calls hidden, and on another.
+    moved = {"result": [box("Car", 20, 10, 40, 40)]}
+    admin.request("PATCH", f"/api/annotations/{numbers[first]}/", json=moved)
+    body = {**moved, "ground_truth": False}
+    admin.request("PATCH", f"/api/annotations/{numbers[third]}/", json=body)
+    said = [
+        f"The gold annotation {numbers[key]} of task {key} was changed on the server"
+        for key in (first, third)
+    ]
+
+    for arguments in (call[:-1], call):
+        done = run(*arguments)
+        assert done.exit_code == 0, done.output
+        assert all(f"{one} (by user" in done.output for one in said)
+        assert done.output.count("It stays in the project.") == 2
+    after = tasks_of(project.id, admin)
+    assert [len(after[key]["annotations"]) for key in (first, second, third)] == [1, 0, 1]
+    assert after[first]["annotations"][0]["result"] == moved["result"]
+    assert [after[key]["overlap"] for key in (first, second, third)] == [3, 2, 3]
+    status = run("status", *where)
+    assert all(one in status.output for one in said)
+    shown = json.loads(run("status", *where, "--json").output)["to_look_at"]
+    assert [(one["task"], one["tampering"]) for one in shown] == [(first, True), (third, True)]
+    checked = run("check", *where)
+    assert checked.exit_code == 1 and checked.output.count("TAMPERED") == 2
+
+    # Undone, the gold is back as it was, beside what was drawn on it.
+    undone = run("seed", *where, "--undo", "--apply")
+    assert said[0] in undone.output, undone.output
+    results = [one["result"] for one in tasks_of(project.id, admin)[first]["annotations"]]
+    assert sorted(results, key=str) == sorted([drawn["result"], moved["result"]], key=str)
+
+
 def test_gold_of_another_project_is_imported_as_plain_tasks_once(
     run, admin, label_studio, project_factory, tmp_path
 ):

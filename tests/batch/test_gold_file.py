@@ -140,6 +140,8 @@ COPIED = annotation(9, box("Car", 10, 10, 30, 30), user=4)
         (gold_task(), raw_task(MOVED), "changed on the server (by user 4", True),
         (gold_task(), raw_task(), "was removed", False),
         (gold_task(hidden=True), raw_task(COPIED), "of user 4 on task 5 equals the gold", True),
+        (gold_task(hidden=True), raw_task(MOVED), "hidden, which was cut short", True),
+        (gold_task(hidden=True), raw_task(GOLD), "still in the project: a call was cut", False),
         (gold_task(hidden=True), raw_task(labeled=True), "offered to nobody", False),
         (gold_task(), raw_task(number=6), "no longer in the project", False),
         (gold_task(hidden=True), raw_task(meta={"g": 1}), "meta key 'g', which no other", False),
@@ -151,6 +153,15 @@ def test_what_happened_to_gold_is_said(gold, task, said, tampering):
     (found,) = findings(gold_file(gold), [task, other])
     assert said in found.text
     assert found.is_tampering is tampering
+
+
+REUSED = {**annotation(7, box("Car", 12, 10, 30, 30), user=2), "created_at": "2026-02-01T00:00:00Z"}
+
+
+def test_a_drawing_that_got_the_number_of_hidden_gold_is_its_annotators_own():
+    gold = gold_file(gold_task(hidden=True))
+    assert findings(gold, [raw_task(REUSED), raw_task(number=1)]) == []
+    assert progress(gold, [raw_task(REUSED)])[0].annotators == (2,)
 
 
 def test_hidden_gold_that_annotators_drew_their_own_way_is_as_it_should_be():
