@@ -206,6 +206,7 @@ class AgreementSums:
             "dice": sums.overlap.dice,
             "boundary_iou": sums.boundary.accumulated,
             "pq": sums.panoptic.panoptic_quality,
+            "sq": sums.panoptic.segmentation_quality,
             "f1": sums.panoptic.f1,
             "tasks": sums.tasks,
             "pixels": sums.pixels,

@@ -83,8 +83,13 @@ class PanopticCounts:
         return self.iou_sum / self._denominator if self._denominator else None
 
     @property
+    def segmentation_quality(self) -> float | None:
+        """Mean IoU of the matched objects, SQ; None when there is no match (panopticapi: 0)."""
+        return self.iou_sum / self.true_positives if self.true_positives else None
+
+    @property
     def f1(self) -> float | None:
-        """TP over TP + FP/2 + FN/2; None when there is no object."""
+        """TP over TP + FP/2 + FN/2, also called RQ; None when there is no object."""
         return self.true_positives / self._denominator if self._denominator else None
 
 
