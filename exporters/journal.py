@@ -7,6 +7,11 @@ everything is there. So a run that is killed, or meets a full disk, leaves the e
 was, and the next run takes over every image whose digest is the same and whose files are there.
 Files of images that are gone are removed. Running the same export twice costs little more than
 reading.
+
+A killed run may have had other options, and may have written a file that it did not come to note.
+So an image that is made again is named in `.segstudio/redone.jsonl` before its files are
+overwritten: after a kill, what an earlier run noted of it no longer holds. Of the files that wait,
+only those that a killed run noted are kept.
 """
 
 from __future__ import annotations
@@ -37,9 +42,11 @@ class Journal:
         self.work_dir = out_dir / WORK_FOLDER / "new"
         self._finished = out_dir / WORK_FOLDER / "journal.jsonl"
         self._growing = out_dir / WORK_FOLDER / "journal.part.jsonl"
+        self._redone = out_dir / WORK_FOLDER / "redone.jsonl"
         self._known: dict[str, tuple[str, int]] = {}
         self._reader: IO[bytes] | None = None
         self._writer: IO[bytes] | None = None
+        self._marker: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._files_of_images: set[str] = set()
 
@@ -49,32 +56,52 @@ class Journal:
         remove_halves(self._finished.parent)
         if self._growing.exists():
             self._take_over_killed_run()
+        waiting: dict[str, list[str]] = {}
         if self._finished.exists():
             self._reader = self._finished.open("rb")
             for offset, line in _lines(self._reader):
                 entry = json.loads(line)
                 self._known[entry["key"]] = (entry["digest"], offset)
+                waiting[entry["key"]] = entry["files"] if _is_waiting(entry) else []
+        noted = {name for names in waiting.values() for name in names}
+        for name in _files_below(self.work_dir):
+            if name not in noted:
+                (self.work_dir / name).unlink()
         self._writer = self._growing.open("wb")
+        self._marker = self._redone.open("wb")
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for file in (self._reader, self._writer, self._lock):
+        for file in (self._reader, self._writer, self._marker, self._lock):
             if file is not None:
                 file.close()
 
     def find(self, key: str, digest: str) -> dict[str, Any] | None:
-        """Return the record of a finished image, None when it must be done (again)."""
-        known_digest, offset = self._known.get(key, ("", 0))
-        if known_digest != digest or self._reader is None:
+        """Return the record of a finished image, None when it must be done (again).
+
+        Where None is returned of an image that an earlier run noted, its note no longer holds
+        from here on, killed or not: its files are about to be overwritten.
+        """
+        if key not in self._known or self._reader is None or self._marker is None:
             return None
-        self._reader.seek(offset)
-        entry = json.loads(self._reader.readline())
-        complete = all(self.has(name) for name in entry["files"])
-        return dict(entry["record"]) if complete else None
+        known_digest, offset = self._known[key]
+        if known_digest == digest:
+            self._reader.seek(offset)
+            entry = json.loads(self._reader.readline())
+            # A file that waits belongs to whoever noted it while it did.
+            lies = self.has if _is_waiting(entry) else self._lies_in_place
+            if all(lies(name) for name in entry["files"]):
+                return dict(entry["record"])
+        self._marker.write(compact_json(key).encode("utf-8") + b"\n")
+        self._marker.flush()
+        return None
 
     def has(self, name: str) -> bool:
         """Say whether a file of the export is there, in its place or waiting to be moved there."""
         return (self.work_dir / name).is_file() or (self._out_dir / name).is_file()
+
+    def _lies_in_place(self, name: str) -> bool:
+        return (self._out_dir / name).is_file() and not (self.work_dir / name).exists()
 
     def add(self, key: str, digest: str, files: Sequence[str], record: Mapping[str, Any]) -> None:
         """Note a finished image; on disk at once, so that a kill loses nothing before it.
@@ -87,8 +114,8 @@ class Journal:
         """
         if self._writer is None:
             raise RuntimeError("The journal is not open; use it as a context manager.")
-        line = compact_json({"key": key, "digest": digest, "files": list(files), "record": record})
-        self._writer.write(line.encode("utf-8") + b"\n")
+        entry = {"key": key, "digest": digest, "files": list(files), "record": record}
+        self._writer.write(_encoded(entry))
         self._writer.flush()
         if key != _DATA_SET:
             self._files_of_images.update(files)
@@ -115,9 +142,11 @@ class Journal:
         stale = self._files_of_earlier_runs() - kept - set(of_data_set)
         self._move((*sorted(kept.intersection(new)), *of_data_set))
         removed = sum(self._remove(name) for name in sorted(stale))
-        if self._writer is not None:
-            self._writer.close()
+        for file in (self._writer, self._marker):
+            if file is not None:
+                file.close()
         self._growing.replace(self._finished)
+        self._redone.unlink()
         _remove_empty_folders(self.work_dir)
         return removed
 
@@ -150,12 +179,16 @@ class Journal:
         return True
 
     def _take_over_killed_run(self) -> None:
+        """Join what a killed run noted to what was known; what it began again no longer holds."""
+        redone = {json.loads(line) for line in _whole_lines(self._redone)}
         with atomic_writer(self._finished) as merged:
-            for path in (self._finished, self._growing):
-                if path.exists():
-                    with path.open("rb") as file:
-                        for _, line in _lines(file):
-                            merged.write(line)
+            for line in _whole_lines(self._finished):
+                entry = json.loads(line)
+                if entry["key"] in redone:
+                    line = _encoded({**entry, "digest": ""})
+                merged.write(line)
+            for line in _whole_lines(self._growing):
+                merged.write(_encoded({**json.loads(line), "waiting": True}))
         self._growing.unlink()
 
 
@@ -190,6 +223,22 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         if line.endswith(b"\n"):
             yield offset, line
         offset += len(line)
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a file that need not exist."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from (line for _, line in _lines(file))
+
+
+def _encoded(entry: Mapping[str, Any]) -> bytes:
+    return compact_json(entry).encode("utf-8") + b"\n"
+
+
+def _is_waiting(entry: Mapping[str, Any]) -> bool:
+    """Say whether a killed run noted an image, so that its files may wait to be moved."""
+    return bool(entry["digest"]) and bool(entry.get("waiting"))
 
 
 def _files_below(folder: Path) -> Iterator[str]:

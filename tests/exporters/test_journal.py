@@ -61,10 +61,10 @@ def test_a_killed_run_is_taken_over_even_with_a_torn_last_line(tmp_path: Path) -
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     killed_run(tmp_path, ["a"])
     work_dir = Journal(tmp_path).work_dir
-    touch(work_dir, ".segstudio-abc.part", ".mine.part")
+    touch(work_dir, ".segstudio-abc.part", "written-but-not-noted.png")
     with Journal(tmp_path):
         pass
-    assert sorted(path.name for path in work_dir.iterdir()) == [".mine.part", "a.png"]
+    assert [path.name for path in work_dir.iterdir()] == ["a.png"]
 
 
 def test_two_kills_in_a_row_lose_nothing(tmp_path: Path) -> None:
@@ -101,6 +101,56 @@ def test_what_a_killed_run_made_and_this_one_does_not_is_swept_away(tmp_path: Pa
         journal.sweep()
         journal.commit()
     assert [path.name for path in tmp_path.glob("*.png")] == ["b.png"]
+
+
+def write_and_die(root: Path, key: str, digest: str, content: bytes, *, journalled: bool) -> None:
+    """A run that overwrites an image's file and is killed before or after it notes so."""
+    with Journal(root) as journal:
+        assert journal.find(key, digest) is None
+        touch(journal.work_dir, f"{key}.png")
+        (journal.work_dir / f"{key}.png").write_bytes(content)
+        if journalled:
+            journal.add(key, digest, [f"{key}.png"], {})
+
+
+def content_after(root: Path, key: str, digest: str) -> bytes:
+    """What lies in place after a run that finds the image or makes it anew."""
+    with Journal(root) as journal:
+        record = journal.find(key, digest)
+        if record is None:
+            touch(journal.work_dir, f"{key}.png")
+            (journal.work_dir / f"{key}.png").write_bytes(digest.encode())
+        journal.add(key, digest, [f"{key}.png"], record or {})
+        journal.sweep()
+        journal.commit()
+    return (root / f"{key}.png").read_bytes()
+
+
+@pytest.mark.parametrize("journalled", [False, True])
+def test_a_killed_run_of_other_options_leaves_no_file_of_its_own(
+    tmp_path: Path, journalled: bool
+) -> None:
+    assert content_after(tmp_path, "a", "old") == b"old"
+    write_and_die(tmp_path, "a", "new", b"new", journalled=journalled)
+    assert content_after(tmp_path, "a", "old") == b"old"
+
+
+@pytest.mark.parametrize("journalled", [False, True])
+def test_kills_under_changing_options_never_mix_up_the_files(
+    tmp_path: Path, journalled: bool
+) -> None:
+    content_after(tmp_path, "a", "old")
+    write_and_die(tmp_path, "a", "new", b"new", journalled=True)
+    write_and_die(tmp_path, "a", "old", b"old", journalled=journalled)
+    assert content_after(tmp_path, "a", "new") == b"new"
+
+
+def test_a_file_that_another_image_wrote_since_is_made_again(tmp_path: Path) -> None:
+    content_after(tmp_path, "a", "old")
+    with Journal(tmp_path) as journal:  # the same file under the image's longer name
+        touch(journal.work_dir, "a.png")
+        journal.add("a-task1", "new", ["a.png"], {})
+    assert content_after(tmp_path, "a", "old") == b"old"
 
 
 def test_two_exports_never_write_into_one_folder_at_once(tmp_path: Path) -> None:

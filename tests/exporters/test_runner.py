@@ -318,6 +318,24 @@ def test_another_overlap_policy_redoes_the_images(tmp_path: Path) -> None:
     assert areas == [[64], [4, 60]]
 
 
+def test_an_image_that_a_killed_run_of_another_policy_wrote_does_not_slip_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big, small = brush("b", "car", box(0, 0, 8, 8)), brush("s", "car", box(1, 1, 3, 3))
+    source = source_of(tmp_path, [task(1, "/x/1.jpg", annotation(1, 5, [small, big]))])
+    run("coco-panoptic", source, tmp_path / "out")
+    before = tree(tmp_path / "out")
+
+    def dying(*_arguments: Any) -> None:
+        raise _KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(_KilledError):
+        patch.setattr("exporters.journal.Journal.add", dying)
+        run("coco-panoptic", source, tmp_path / "out", options={"overlap": "smaller-on-top"})
+    run("coco-panoptic", source, tmp_path / "out")
+    assert tree(tmp_path / "out") == before
+
+
 # ---- reports and refusals -----------------------------------------------------------------
 
 BROKEN = {**brush("x", "car", box(0, 0, 2, 2)), "value": {"format": "rle", "rle": [1, 2, 3],
