@@ -23,8 +23,7 @@ from batch.gold_file import (
     write_gold,
 )
 from segstudio.client import Client
-from segstudio.errors import ServerError
-from segstudio.writeback import make_annotation, remove_annotation
+from segstudio.writeback import make_annotation, read_annotation, remove_annotation
 
 
 def hide_gold(
@@ -49,7 +48,7 @@ def hide_gold(
         require_untouched(path)
     left: dict[int, str] = {}
     for one in gold.tasks:
-        there = None if one.on_server is None else _annotation(client, one.on_server)
+        there = None if one.on_server is None else read_annotation(client, one.on_server)
         if one.on_server is None or there is None or there["task"] != one.task_id:
             continue
         if not is_gold_itself(one, there):
@@ -85,7 +84,7 @@ def gold_on_server(client: Client, annotation: Mapping[str, Any], task_id: int) 
     origin = annotation.get("id")
     if not isinstance(origin, int):
         return None
-    there = _annotation(client, origin)
+    there = read_annotation(client, origin)
     if there is None:
         return None
     known = (task_id, annotation.get("completed_by"), hash_of(annotation))
@@ -95,15 +94,3 @@ def gold_on_server(client: Client, annotation: Mapping[str, Any], task_id: int) 
 def _is_as_it_was(one: GoldTask, there: Mapping[str, Any]) -> bool:
     known = (one.annotation.get("completed_by"), one.drawing_hash)
     return (user_of(there), hash_of(there)) == known
-
-
-def _annotation(client: Client, number: int) -> Mapping[str, Any] | None:
-    try:
-        found: Mapping[str, Any] = client.get_json(
-            f"/api/annotations/{number}/", what=f"annotation {number}"
-        )
-    except ServerError as error:
-        if error.status == 404:
-            return None
-        raise
-    return found

@@ -132,7 +132,7 @@ def close(
     Ends with 1, and leaves the round open, while tasks wait for somebody to work on them.
     """
     from batch.rework_judge import judge
-    from batch.rework_rounds import apply_close
+    from batch.rework_rounds import apply_close, deleted_drawings
     from batch.rework_state import read_state
 
     with source.connect() as client:
@@ -148,7 +148,7 @@ def close(
         if one is None or one.status != "open":
             raise UsageError(f"No round of {state_path} is open; there is nothing to close.")
         tasks, measured = _measure(source, one, parse_key_values(options), workers, cluster)
-        outcomes = judge(one, tasks, measured)
+        outcomes = judge(one, tasks, measured, deleted_drawings(client, [one]).get(one.number))
         waiting = _show_outcomes(one, outcomes)
         if waiting and not give_up:
             click.echo(
@@ -200,13 +200,16 @@ def undo(source: str, state_path: Path, apply: bool, **server: Any) -> None:
 @_server
 @click.option("--json", "as_json_text", is_flag=True, help="Print JSON in place of sentences.")
 def status(source: str, state_path: Path, as_json_text: bool, **server: Any) -> None:
-    """List the rounds, and whose tab is which."""
+    """List the rounds, what was deleted since, and whose tab is which."""
+    from batch.rework_rounds import deleted_drawings
     from batch.rework_state import read_state
 
     with SourceOptions(source, **server).connect() as client:
         state = read_state(state_path, client.url)
+        deleted = deleted_drawings(client, (one for one in state.rounds if one.status != "undone"))
     if as_json_text:
-        click.echo(json.dumps(state.as_json(), indent=1, ensure_ascii=False))
+        shown = {**state.as_json(), "deleted_since": deleted}
+        click.echo(json.dumps(shown, indent=1, ensure_ascii=False))
         return
     for one in state.rounds:
         ended = f", ended {one.closed_at}" if one.closed_at else ""
@@ -215,6 +218,9 @@ def status(source: str, state_path: Path, as_json_text: bool, **server: Any) -> 
             f"Round {one.number}: {one.mode}, {one.status}, opened {one.opened_at}{ended}, "
             f"{len(one.tasks)} tasks ({counts})"
         )
+        for task_id, numbers in deleted.get(one.number, {}).items():
+            for number in numbers:
+                click.echo(f"  {_deleted(number, task_id, one)}")
     for person, code in sorted(state.codes.items(), key=lambda item: item[1]):
         click.echo(f"{code} is user {person}")
     if not state.rounds:
@@ -352,8 +358,16 @@ def _show_outcomes(one: Round, outcomes: Mapping[int, Mapping[str, Any]]) -> int
         decided = found.get("decided_by")
         more = f", decided by annotation {decided}" if decided else ""
         click.echo(f"task {task.task_id}: {found['status']}{more}{f' ({short})' if short else ''}")
+        for number in found.get("deleted", ()):
+            click.echo(f"  {_deleted(number, task.task_id, one)}")
+        for number in found.get("skipped", ()):
+            click.echo(f"  annotation {number} was skipped since round {one.number}")
     click.echo(f"{len(outcomes)} tasks measured again: {_counts(outcomes.values())}.")
     return sum(found["status"] == "waiting" for found in outcomes.values())
+
+
+def _deleted(number: int, task_id: int, one: Round) -> str:
+    return f"annotation {number} of task {task_id} was deleted since round {one.number}"
 
 
 def _counts(outcomes: Iterable[Mapping[str, Any]]) -> str:

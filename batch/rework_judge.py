@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from batch.rework import missed
@@ -16,6 +16,7 @@ def judge(
     one: Round,
     tasks: Mapping[int, Task],
     measured: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]],
+    deleted: Mapping[int, Collection[int]] | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Say what became of each task of a round.
 
@@ -23,10 +24,12 @@ def judge(
         one: the round.
         tasks: its tasks as they are now.
         measured: of each task, what it was measured against and the entries, see `missed`.
+        deleted: of each task, the annotations of the round that are no longer on the server.
 
     Returns:
         By task id: `status` (passed; below: worked on and still short; waiting: not worked on;
-        gone: the task was deleted), `short` (sentences), `changed` (annotation ids),
+        deleted: still short, and what it waits for was deleted or skipped; gone: the task was
+        deleted), `short` (sentences), `changed`, `deleted` and `skipped` (annotation ids),
         `decided_by` (an annotation id, in the mode adjudicate) and `to_decision` (the mean IoU
         of each earlier drawing to the decision, by annotation id).
     """
@@ -43,16 +46,34 @@ def judge(
         people = {int(drawings[key]["by"]) for key in changed if drawings[key]["by"] is not None}
         short = missed(measured.get(task.task_id, {}), task.requirements)
         found: dict[str, Any] = {"short": short, "changed": [int(key) for key in changed]}
+        lost = {
+            "deleted": sorted((deleted or {}).get(task.task_id, ())),
+            "skipped": sorted(
+                each.id
+                for each in now.annotations
+                if each.id is not None and each.was_cancelled and str(each.id) in task.drawings
+            ),
+        }
+        found |= {key: ids for key, ids in lost.items() if ids}
+        gone = {str(number) for ids in lost.values() for number in ids}
         if one.mode == "fix":
-            worked_on = people >= set(task.people)
-            found["status"] = "below" if worked_on else "waiting"
-            found["status"] = found["status"] if short else "passed"
+            waited_for = set(task.people) - people
+            # Who has no drawing left has nothing to save: nobody is to wait for them.
+            nothing_left = {person for person in waited_for if _had_only(task, person, gone)}
+            if not short:
+                found["status"] = "passed"
+            elif waited_for - nothing_left:
+                found["status"] = "waiting"
+            else:
+                found["status"] = "deleted" if nothing_left else "below"
         elif one.mode == "fresh":
             worked_on = bool(people - set(task.drawn_by))
             found["status"] = "waiting" if not worked_on else ("below" if short else "passed")
         else:
             decision = _decision(task, now, drawings)
-            found["status"] = "waiting" if decision is None else "passed"
+            nothing_to_decide = bool(task.drawings) and set(task.drawings) <= gone
+            found["status"] = "deleted" if nothing_to_decide else "waiting"
+            found["status"] = found["status"] if decision is None else "passed"
             if decision is not None:
                 found["decided_by"] = decision.id
                 found["to_decision"] = _to_decision(now, decision, task)
@@ -72,6 +93,12 @@ def drawings_of(task: Task) -> dict[str, dict[str, Any]]:
         for one in task.annotations
         if one.id is not None and not one.was_cancelled
     }
+
+
+def _had_only(task: RoundTask, person: int, gone: Collection[str]) -> bool:
+    """Whether all that a person had drawn when the round was opened is gone."""
+    had = {key for key, found in task.drawings.items() if found["by"] == person}
+    return bool(had) and had <= set(gone)
 
 
 def _differs(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ Annotations are never touched. Undoing takes back only what still is as it was w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from segstudio.writeback import (
     StreamPlace,
     TaskRecord,
     ensure_tab,
+    read_annotation,
     read_stream_places,
     remove_tab,
     set_stream_places,
@@ -174,9 +176,51 @@ def apply_undo(
     return state, left
 
 
+def deleted_drawings(client: Client, rounds: Iterable[Round]) -> dict[int, dict[int, list[int]]]:
+    """The drawings that were deleted since a round was opened, by round and task.
+
+    Tasks that were deleted themselves are left out. Read without the filters of a source, which
+    leave out annotations that are there.
+    """
+    rows: dict[int, dict[int, set[str]]] = {}
+    deleted: dict[int, dict[int, list[int]]] = {}
+    for one in rounds:
+        for task in one.tasks:
+            if task.project_id not in rows:
+                rows[task.project_id] = _annotation_ids(client, task.project_id)
+            listed = rows[task.project_id].get(task.task_id)
+            if listed is None:
+                continue
+            lost = [
+                int(key)
+                for key, drawn in task.drawings.items()
+                if key not in listed and not _is_there(client, task.task_id, int(key), drawn["by"])
+            ]
+            if lost:
+                deleted.setdefault(one.number, {})[task.task_id] = sorted(lost)
+    return deleted
+
+
 def tab_titles(one: Round, state: ReworkState) -> list[str]:
     """The names of the round's tabs."""
     return [_tab(one, tag)[0] for tag in _tags(one, state)]
+
+
+def _annotation_ids(client: Client, project_id: int) -> dict[int, set[str]]:
+    """The ids of each task's annotations; the server cuts long lists, so look before relying on it."""
+    rows = task_rows(client, project_id, ("annotations_ids",))
+    return {
+        int(row["id"]): set(re.findall(r"\d+", str(row.get("annotations_ids") or "")))
+        for row in rows
+    }
+
+
+def _is_there(client: Client, task_id: int, annotation_id: int, by: int | None) -> bool:
+    there = read_annotation(client, annotation_id)
+    if there is None or there["task"] != task_id:
+        return False
+    author = there.get("completed_by")
+    return (author.get("id") if isinstance(author, Mapping) else author) == by
 
 
 def _tags(one: Round, state: ReworkState) -> list[str]:

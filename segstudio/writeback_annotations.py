@@ -100,6 +100,18 @@ def write_result(client: Client, kind: ResultKind, number: int, result: list[Any
         raise ServerError(f"The result of {what} was written and does not read back so; run again.")
 
 
+def read_annotation(client: Client, annotation_id: int) -> dict[str, Any] | None:
+    """Return an annotation's JSON as it is now; None where it was deleted."""
+    path, what = f"/api/annotations/{annotation_id}/", f"annotation {annotation_id}"
+    try:
+        found: dict[str, Any] = client.get_json(path, what=what)
+    except ServerError as error:
+        if error.status == 404:
+            return None
+        raise
+    return found
+
+
 def remove_annotation(client: Client, annotation_id: int) -> bool:
     """Remove an annotation; False where there was none. Keep what it held first."""
     path, what = f"/api/annotations/{annotation_id}/", f"annotation {annotation_id}"

@@ -1,6 +1,7 @@
 """Which tasks go back, to whom, and what becomes of them: decisions without a server."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -221,6 +222,36 @@ def test_what_became_of_a_task(mode, people, now, values, status):
     measured = {1: {"annotators": [entry(1, values)]}}
     outcome = judge(a_round(mode, people), {} if now is None else {1: now}, measured)[1]
     assert outcome["status"] == status
+
+
+ONLY_FIRST = task((1, 1, [BIG], False, "t1"))
+NEW_OF_SECOND = task((1, 1, [BIG], False, "t1"), (5, 2, [BIG], False, "t2"))
+SKIPPED = task((1, 1, [BIG], False, "t1"))
+SKIPPED = replace(
+    SKIPPED, annotations=(*SKIPPED.annotations, replace(OLD.annotations[1], was_cancelled=True))
+)
+EMPTY = replace(OLD, annotations=())
+
+
+@pytest.mark.parametrize(
+    ("mode", "people", "now", "deleted", "status"),
+    [
+        ("fix", (2,), ONLY_FIRST, [2], "deleted"),
+        ("fix", (1, 2), ONLY_FIRST, [2], "waiting"),  # for the first
+        ("fix", (2,), ONLY_FIRST, [], "waiting"),  # a filter hides it
+        ("fix", (2,), SKIPPED, [], "deleted"),
+        ("fix", (2,), NEW_OF_SECOND, [2], "below"),
+        ("fix", (1, 2), EMPTY, [1, 2], "deleted"),
+        ("fresh", (), ONLY_FIRST, [2], "waiting"),
+        ("adjudicate", (), ONLY_FIRST, [2], "waiting"),
+        ("adjudicate", (), EMPTY, [1, 2], "deleted"),
+    ],
+)
+def test_a_round_does_not_wait_for_what_was_deleted(mode, people, now, deleted, status):
+    outcome = judge(a_round(mode, people), {1: now}, {}, {1: deleted})[1]
+    assert outcome["status"] == status
+    assert outcome.get("deleted", []) == deleted
+    assert outcome.get("skipped", []) == ([2] if now is SKIPPED else [])
 
 
 def test_a_decision_says_how_far_each_drawing_was_from_it():

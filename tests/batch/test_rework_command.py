@@ -136,6 +136,40 @@ def test_who_drew_it_mends_it_and_the_round_is_closed_after_measuring(
         assert "Round 1: fix, closed" in listed.output
 
 
+def test_a_round_is_closed_though_an_annotation_that_it_waits_for_was_deleted(
+    run, admin, label_studio, project_factory, tmp_path
+):
+    state = tmp_path / "rework.json"
+    with people(label_studio, "rework-ann", "rework-bob", "rework-cyd") as owners:
+        project_id, ids = drawn_project(admin, project_factory, owners, [MISSED, (CAR,)])
+        source = f"project:{project_id}"
+        out = measure(run, project_id, tmp_path)
+        call = ["rework", source, "--qa", out, "--state", state, "--mode", "fix", "--apply"]
+        assert run(*call).exit_code == 0
+        drawn = tasks_of(admin, project_id)[ids[0]]["annotations"]
+        for one in drawn:
+            if one["completed_by"] != owners[0].id:
+                admin.request("DELETE", f"/api/annotations/{one['id']}/")
+        said = [
+            f"annotation {one['id']} of task {ids[0]} was deleted since round 1"
+            for one in drawn
+            if one["completed_by"] != owners[0].id
+        ]
+        status = ["rework", "status", source, "--state", state]
+        assert all(one in run(*status).output for one in said)
+        found = json.loads(run(*status, "--json").output)["deleted_since"]
+        assert [(key, sorted(value)) for key, value in found.items()] == [("1", [str(ids[0])])]
+        close = ["rework", "close", source, "--state", state, "--workers", 1, "--apply"]
+        closed = run(*close)
+        assert closed.exit_code == 0, closed.output
+        assert f"task {ids[0]}: deleted (it could not be measured" in closed.output
+        assert all(one in closed.output for one in said)
+        (one,) = json.loads(state.read_text())["rounds"]
+        assert (one["status"], one["tasks"][0]["outcome"]["status"]) == ("closed", "deleted")
+        assert len(one["tasks"][0]["outcome"]["deleted"]) == 2
+        assert all(one in run(*status).output for one in said)
+
+
 def test_somebody_new_draws_it_and_undo_restores_the_overlap(
     run, admin, label_studio, project_factory, tmp_path
 ):
