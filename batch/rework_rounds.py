@@ -207,7 +207,7 @@ def tab_titles(one: Round, state: ReworkState) -> list[str]:
 
 
 def _annotation_ids(client: Client, project_id: int) -> dict[int, set[str]]:
-    """The ids of each task's annotations; the server cuts long lists, so look before relying on it."""
+    """The ids of each task's annotations; the server cuts long lists, so one may be missing."""
     rows = task_rows(client, project_id, ("annotations_ids",))
     return {
         int(row["id"]): set(re.findall(r"\d+", str(row.get("annotations_ids") or "")))
