@@ -151,8 +151,12 @@ class _Making:
     def _record_snapshot(self, history: Path) -> None:
         from segstudio.snapshots import record_snapshot
 
-        origin = "" if self._source.client is None else str(self._source.client.url)
-        record_snapshot(history, self._source, self._source.tasks(), origin=origin)
+        client, filters = self._source.client, self._source.filters
+        record_snapshot(
+            history, self._source, self._source.tasks(),
+            origin="" if client is None else str(client.url),
+            tells_deleted=client is not None and not filters.selects_annotations,
+        )  # fmt: skip
 
     def _start_empty(self) -> None:
         """Remove what a killed run left, but for exports that can be gone on with."""

@@ -20,7 +20,14 @@ from typing import Any, Final
 
 from segstudio.masks import Mask, iou
 from segstudio.report_sections import Finding, NameOf, Section, Table
-from segstudio.snapshots import Revision, open_store, read_drawing, read_revisions, read_snapshots
+from segstudio.snapshots import (
+    Revision,
+    open_store,
+    read_deletions,
+    read_drawing,
+    read_revisions,
+    read_snapshots,
+)
 
 _WEEKS_SHOWN: Final = 12
 _NO_LABEL: Final = "(no label)"
@@ -84,10 +91,23 @@ def summarize_revisions(
             if wanted is None or task_id in wanted:
                 _add_task(sums, list(states), store)
     snapshots = read_snapshots(history)
+    deleted = [
+        {
+            "task": one.task_id,
+            "annotation": int(one.annotation) if one.annotation.isdigit() else one.annotation,
+            "annotator": one.last.annotator_id,
+            "since_round": one.last.round,
+            "last_changed_at": one.last.updated_at or one.last.seen_at,
+            "found_gone_at": one.seen_at,
+        }
+        for one in read_deletions(history, origin=origin)
+        if wanted is None or one.task_id in wanted
+    ]
     return {
         "snapshots": len(snapshots),
         "since": snapshots[0].first_read_at if snapshots else None,
         "total": sums.total.as_json(),
+        "deleted": deleted,
         "classes": [{"name": key, **one.as_json()} for key, one in sorted(sums.classes.items())],
         "annotators": [{"id": key, **one.as_json()} for key, one in sorted(sums.people.items())],
         "reviewers": [{"id": key, **one.as_json()} for key, one in sorted(sums.reviewers.items())],
@@ -143,6 +163,21 @@ def revisions_section(summary: Mapping[str, Any], names: NameOf) -> Section | No
                 title="By rework round",
             )
         )
+    if summary["deleted"]:
+        tables.append(
+            Table(
+                ("Task", "Annotation", "Annotator", "Deleted since", "Found gone (UTC)"),
+                [
+                    (one["task"], one["annotation"], _person(one["annotator"], names),
+                     f"round {one['since_round']}" if one["since_round"] else "before rework",
+                     _day(one["found_gone_at"]))
+                    for one in summary["deleted"]
+                ],
+                title="Deleted annotations",
+                note="An earlier snapshot holds them; on the server they are gone. Their drawings "
+                "stay in the history file.",
+            )
+        )  # fmt: skip
     weeks = summary["weeks"][-_WEEKS_SHOWN:]
     if len(weeks) > 1:
         tables.append(
@@ -167,7 +202,9 @@ def revisions_section(summary: Mapping[str, Any], names: NameOf) -> Section | No
 
 def people_of(summary: Mapping[str, Any]) -> list[int]:
     """Return everybody whom the section names."""
-    return sorted({one["id"] for key in ("annotators", "reviewers") for one in summary[key]})
+    found = {one["id"] for key in ("annotators", "reviewers") for one in summary[key]}
+    found |= {one["annotator"] for one in summary["deleted"]}
+    return sorted(found - {None})
 
 
 def _add_task(sums: RevisionSums, states: Sequence[Revision], store: sqlite3.Connection) -> None:
@@ -264,6 +301,18 @@ def _actor(state: Revision) -> int | None:
 
 def _findings(summary: Mapping[str, Any], names: NameOf) -> list[Finding]:
     found = []
+    if gone := summary["deleted"]:
+        one = gone[0]
+        since = f"round {one['since_round']}" if one["since_round"] else "they were first read"
+        found.append(
+            Finding(
+                "1 annotation was deleted." if len(gone) == 1
+                else f"{len(gone)} annotations were deleted.",
+                f"Annotation {one['annotation']} of task {one['task']} was deleted since {since}"
+                + (f", and {len(gone) - 1} more." if len(gone) > 1 else "."),
+                "warning",
+            )
+        )  # fmt: skip
     total = summary["total"]["redrawn_share"] or 0.0
     for one in _most_redrawn(summary["annotators"])[:3]:
         share = one["redrawn_share"] or 0.0
@@ -293,6 +342,10 @@ def _cells(one: Mapping[str, Any]) -> tuple[str | int | float | None, ...]:
         one["by_reviewers"],
         one["iou_to_first_pass"],
     )
+
+
+def _person(person: int | None, names: NameOf) -> str:
+    return "unknown" if person is None else names(person)
 
 
 def _week_rate(one: Mapping[str, Any]) -> str | None:

@@ -81,6 +81,7 @@ class RecordedSource:
     def _recorded(self) -> Iterator[Task]:
         origin = "" if self.client is None else self.client.url
         where = describe_selection(self._source).text
-        with SnapshotRecorder(self._history, where, origin=origin) as recorder:
+        whole = self.client is not None and not self.filters.selects_annotations
+        with SnapshotRecorder(self._history, where, origin=origin, tells_deleted=whole) as recorder:
             yield from recorder.watch(self._source.tasks())
         self.summary = recorder.summary

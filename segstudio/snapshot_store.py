@@ -64,6 +64,16 @@ CREATE TABLE snapshot_classes (
     PRIMARY KEY (revision_id, label, page)
 ) WITHOUT ROWID;
 """
+# Came later, beside the tables of version 1: files without it get it when they are opened.
+_DELETIONS: Final = """
+CREATE TABLE IF NOT EXISTS snapshot_deletions (
+    origin TEXT NOT NULL,
+    task_id INTEGER NOT NULL,
+    annotation TEXT NOT NULL,
+    seen_at TEXT NOT NULL,
+    PRIMARY KEY (origin, task_id, annotation)
+) WITHOUT ROWID
+"""
 COLUMNS: Final = (
     "task_id", "annotation", "hash", "drawing_hash", "seen_at", "round", "annotator_id",
     "changed_by", "copied_from", "created_at", "updated_at", "lead_time_s", "was_cancelled",
@@ -234,6 +244,13 @@ def open_store(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(store: sqlite3.Connection, path: Path) -> None:
+    _make_tables(store, path)
+    known = "SELECT count(*) FROM sqlite_master WHERE name = 'snapshot_deletions'"
+    if not store.execute(known).fetchone()[0]:
+        store.execute(_DELETIONS)
+
+
+def _make_tables(store: sqlite3.Connection, path: Path) -> None:
     if _is_ready(store, path):
         return
     with store:

@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from segstudio.annotation_hashes import annotation_hash, drawing_hash, utc_text
 from segstudio.masks import Mask, union_all
 from segstudio.shapes import RegionShapeError, region_mask
+from segstudio.snapshot_deletions import Deletion, Moves, find_moves, mark_moves, read_deletions
 from segstudio.snapshot_store import (
     COLUMNS,
     Revision,
@@ -38,6 +39,7 @@ from segstudio.snapshot_store import (
 from segstudio.tasks import Annotation, Task
 
 __all__ = [
+    "Deletion",
     "Drawing",
     "Revision",
     "SnapshotRecorder",
@@ -45,6 +47,7 @@ __all__ = [
     "annotation_hash",
     "drawing_hash",
     "open_store",
+    "read_deletions",
     "read_drawing",
     "read_revisions",
     "read_snapshots",
@@ -81,6 +84,9 @@ class SnapshotRecorder:
         source: where the tasks come from, a text or something with a `description`.
         origin: whose ids the task ids are: the server's URL, "" for files.
         now: the time of reading, for tests.
+        tells_deleted: the tasks come from a server with all their annotations, so that one that an
+            earlier snapshot held and that is not there now was deleted. Filtered annotations and
+            export files do not tell.
     """
 
     def __init__(
@@ -90,12 +96,14 @@ class SnapshotRecorder:
         *,
         origin: str | None = None,
         now: datetime | None = None,
+        tells_deleted: bool = False,
     ) -> None:
         self.path = path
         self.source = source if isinstance(source, str) else source.description
         self.summary: SnapshotSummary | None = None
         self._origin = origin if origin is not None else _origin_of(source)
         self._moment = utc_text((now or datetime.now(UTC)).isoformat()) or ""
+        self._tells_deleted = tells_deleted
         self._hasher = hashlib.sha256()
         self._tasks = self._annotations = self._new = 0
         self._store = open_store(path)
@@ -129,6 +137,7 @@ class SnapshotRecorder:
 
     def _record(self, tasks: list[Task]) -> None:
         changed: list[tuple[Task, str, Annotation, str]] = []
+        moved: list[Moves] = []
         for task in tasks:
             self._tasks += 1
             self._hasher.update(f"t{task.id}".encode())
@@ -138,7 +147,9 @@ class SnapshotRecorder:
                 self._hasher.update(f"a{key}:{found}".encode())
                 if self._latest(task.id, key) != found:
                     changed.append((task, key, annotation, found))
-        if not changed:
+            if found_moves := self._moves(task):
+                moved.append(found_moves)
+        if not changed and not moved:
             return
         # Masks are made before the file is locked: others may want to write meanwhile.
         rows = [(*one, _drawings(one[2])) for one in changed]
@@ -147,6 +158,16 @@ class SnapshotRecorder:
             for task, key, annotation, found, drawings in rows:
                 self._new += 1
                 self._insert(task, key, annotation, found, drawings)
+            for one_task in moved:
+                mark_moves(self._store, self._origin, one_task, self._moment)
+
+    def _moves(self, task: Task) -> Moves | None:
+        """What came and went of a task's annotations; None where the source does not tell."""
+        unreadable = any(one.kind == "unreadable-annotation" for one in task.problems)
+        if not self._tells_deleted or unreadable:
+            return None
+        there = [_key(one, place) for place, one in enumerate(task.annotations)]
+        return find_moves(self._store, self._origin, task.id, there)
 
     def _latest(self, task_id: int, key: str) -> str | None:
         row = self._store.execute(
@@ -220,13 +241,16 @@ def record_snapshot(
     *,
     origin: str | None = None,
     now: datetime | None = None,
+    tells_deleted: bool = False,
 ) -> SnapshotSummary:
     """Record all tasks of a stream as one snapshot; see `SnapshotRecorder`.
 
     Raises:
         UsageError: the file is none of ours, or cannot be written.
     """
-    with SnapshotRecorder(path, source, origin=origin, now=now) as recorder:
+    with SnapshotRecorder(
+        path, source, origin=origin, now=now, tells_deleted=tells_deleted
+    ) as recorder:
         recorder.add(tasks)
     if recorder.summary is None:  # pragma: no cover - leaving the block sets it
         raise RuntimeError("The snapshot was not finished.")

@@ -97,6 +97,29 @@ def test_a_class_that_is_gone_keeps_nothing_of_its_first_pass(tmp_path):
     assert of_class == {"car": None, "road": 0.0}
 
 
+def test_deleted_annotations_are_on_the_page_with_the_round_since_when(tmp_path):
+    path = tmp_path / "history.sqlite"
+    both = [
+        annotation(1, 1, [("car", SQUARE)], **FIRST),
+        annotation(2, 2, [("car", HALF)], **FIRST),
+    ]
+    readings = [raw_task(5, both, qa_round=1), raw_task(5, both[:1], qa_round=2)]
+    for day, raw in enumerate(readings, start=9):
+        moment = datetime(2026, 11, day, tzinfo=UTC)
+        tasks = [parse_task(raw)]
+        record_snapshot(path, "s", tasks, now=moment, origin="http://ls", tells_deleted=True)
+    found = summarize_revisions(path, [5], "http://ls")
+    (gone,) = found["deleted"]
+    assert (gone["task"], gone["annotation"], gone["annotator"]) == (5, 2, 2)
+    assert (gone["since_round"], gone["found_gone_at"][:10]) == (1, "2026-11-10")
+    section = revisions_section(found, names)
+    said = [one.evidence for one in section.findings]
+    assert said == ["Annotation 2 of task 5 was deleted since round 1."]
+    (table,) = [one for one in section.tables if one.title == "Deleted annotations"]
+    assert table.rows == [(5, 2, "P2", "round 1", "2026-11-10")]
+    assert summarize_revisions(path, [6], "http://ls")["deleted"] == []
+
+
 def test_other_tasks_other_servers_and_an_empty_file_count_nothing(tmp_path):
     path = history_of(tmp_path, [raw_task(1, [annotation(1, 1, [("car", SQUARE)], **FIRST)])])
     assert summarize_revisions(path, [2])["total"]["annotations"] == 0
@@ -141,12 +164,17 @@ def test_a_reviewers_change_on_a_real_server_is_on_the_page(label_studio, tmp_pa
             client.request(
                 "PATCH", f"/api/annotations/{changed['id']}/", json={"result": result}
             )  # fmt: skip
+            deleted = rows[1]["annotations"][0]["id"]
+            client.request("DELETE", f"/api/annotations/{deleted}/")
         found = check(tmp_path / "second")
+        (gone,) = found["deleted"]
+        assert (gone["task"], gone["annotation"]) == (rows[1]["id"], deleted)
         assert (found["total"]["annotations"], found["total"]["redrawn"]) == (6, 1)
         assert found["total"]["by_reviewers"] == 1
         assert found["reviewers"][0]["iou_to_first_pass"] == 0.5
         page = (tmp_path / "second" / "qa.html").read_text()
         assert "1 of 6 annotations were redrawn" in page
+        assert f"Annotation {deleted} of task {rows[1]['id']} was deleted since" in page
         assert "Reviewers&#39; changes against the first pass" in page
     finally:
         sdk.projects.delete(id=project.id)

@@ -16,6 +16,7 @@ from segstudio.snapshots import (
     annotation_hash,
     drawing_hash,
     open_store,
+    read_deletions,
     read_drawing,
     read_revisions,
     read_snapshots,
@@ -156,3 +157,48 @@ def test_a_file_of_something_else_is_refused(tmp_path):
 def test_packed_runs_come_back(runs):
     mask = Mask.from_runs(8, 8, runs)
     assert unpack_runs(8, 8, pack_runs(mask)) == mask
+
+
+LS = {"origin": "http://ls", "tells_deleted": True}
+
+
+def gone(path):
+    return [(one.task_id, one.annotation, one.last.annotator_id) for one in read_deletions(path)]
+
+
+def test_an_annotation_that_is_gone_from_the_server_is_marked_once_and_stays_readable(tmp_path):
+    path = tmp_path / "history.sqlite"
+    both, one = task_of(drawn(), drawn(WIDER, number=2, person=2)), task_of(drawn())
+    other_task = task_of(task_id=2)
+    record_snapshot(path, "s", [both], now=MONDAY, **LS)
+    assert gone(path) == []
+    record_snapshot(path, "s", [one, other_task], now=TUESDAY, **LS)
+    record_snapshot(path, "s", [one], **LS)
+    (found,) = read_deletions(path)
+    assert (found.annotation, found.seen_at[:10]) == ("2", "2026-11-17")
+    assert found.last.classes
+    assert len(list(read_revisions(path))) == 2
+    record_snapshot(path, "s", [both], **LS)  # a server that gives an id a second time
+    assert gone(path) == []
+
+
+def test_what_is_merely_not_read_is_not_called_deleted(tmp_path):
+    path = tmp_path / "history.sqlite"
+    both, one = task_of(drawn(), drawn(WIDER, number=2, person=2)), task_of(drawn())
+    record_snapshot(path, "s", [both], **LS)
+    record_snapshot(path, "s", [one], origin="http://ls")  # annotations were filtered
+    record_snapshot(path, "s", [one], **{**LS, "origin": "http://other"})
+    record_snapshot(path, "s", [], **LS)  # the task was filtered
+    unreadable = parse_task({**raw_task(1, []), "annotations": [drawn(), {"id": 2, "result": 3}]})
+    assert [one.kind for one in unreadable.problems] == ["unreadable-annotation"]
+    record_snapshot(path, "s", [unreadable], **LS)
+    assert gone(path) == []
+
+
+def test_a_history_from_before_deletions_were_marked_is_gone_on_with(tmp_path):
+    path = tmp_path / "history.sqlite"
+    record_snapshot(path, "s", [task_of(drawn())], **LS)
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("DROP TABLE snapshot_deletions")
+    record_snapshot(path, "s", [task_of()], **LS)
+    assert gone(path) == [(1, "1", 1)]
