@@ -1,7 +1,7 @@
 """Annotations that a history holds and that are gone on the server.
 
-`segstudio.snapshots` marks them. Marks lie in a table of their own beside the revisions, which stay: a deleted annotation can still
-be read from the history.
+`segstudio.snapshots` marks them. Marks lie in a table of their own beside the revisions, which
+stay: a deleted annotation can still be read from the history.
 """
 
 from __future__ import annotations
