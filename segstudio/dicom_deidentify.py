@@ -10,6 +10,7 @@ second time in an attribute that the profile keeps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +38,14 @@ _OVERLAYS: Final = range(0x6000, 0x6020)
 _TEXT_VRS: Final = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI",
      "UR", "UT")
+)  # fmt: skip
+_NUMBER_VRS: Final = frozenset(("DS", "IS"))
+_FREE_TEXT_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+# Where a pixel lies: numbers that name nobody and that nothing else can tell.
+_PLACES: Final = frozenset(
+    ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness",
+     "SpacingBetweenSlices", "GridFrameOffsetVector", "ImagePositionVolume",
+     "ImageOrientationVolume", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 )  # fmt: skip
 _NAMING_VRS: Final = frozenset(("AE", "LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 # What these say describes the examination, not the patient: the same words rightly stand elsewhere.
@@ -278,13 +287,36 @@ def _remove_echoes(
         if element.VR == "SQ":
             for item in element.value or ():
                 _remove_echoes(item, values, found, f"{shown} > ")
-        elif element.VR in _TEXT_VRS and tag.group != _IMAGE_GROUP:
-            text = "\\".join(_texts(element)).casefold()
-            if text and text != "anonymized" and any(value in text for value in values):
-                del dataset[tag]
-                found.removed.add(
-                    Removed(shown, _keyword(tag), "removed: it repeats an identifying value")
-                )
+        elif element.VR in _TEXT_VRS and _repeats(element, values):
+            del dataset[tag]
+            found.removed.add(
+                Removed(shown, _keyword(tag), "removed: it repeats an identifying value")
+            )
+
+
+def _repeats(element: DataElement, values: frozenset[str]) -> bool:
+    """Say whether an identifying value stands in an attribute.
+
+    In numbers it counts as the whole number only ("1000" is in "-121.1000", too), in text a value
+    of digits only where no other digit is beside it. UIDs are registered ones or replaced by now.
+    """
+    from pydicom.uid import UID
+
+    keyword, texts = _keyword(element.tag), _texts(element)
+    if element.tag.group == _IMAGE_GROUP and element.VR not in _FREE_TEXT_VRS:
+        return False
+    if element.VR == "UI" and all(UID(text).is_valid for text in texts if text):
+        return False
+    if element.VR in _NUMBER_VRS:
+        return keyword not in _PLACES and not values.isdisjoint(texts)
+    text = "\\".join(texts).casefold()
+    return text != "anonymized" and any(_stands_in(value, text) for value in values)
+
+
+def _stands_in(value: str, text: str) -> bool:
+    if not value.isdecimal():
+        return value in text
+    return re.search(rf"(?<!\d){value}(?!\d)", text) is not None
 
 
 def _texts(element: DataElement) -> list[str]:

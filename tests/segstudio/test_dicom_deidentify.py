@@ -112,6 +112,40 @@ def test_what_was_removed_is_listed_without_values() -> None:
         assert value not in str(listed)
 
 
+@pytest.mark.parametrize("number", ["1000", "10008", "12500", "0000", "2.84", "7558"])
+def test_a_patients_number_takes_no_geometry_and_no_uid_along(number: str) -> None:
+    place = ["-124.755859375", "-12500.1000", "0.0000"]
+    for key in ("PatientID", "StudyID", "AccessionNumber"):
+        dataset = make_dataset(
+            ImagePositionPatient=place, SliceLocation="12500", InstanceNumber="12500",
+            **{key: number},
+        )  # fmt: skip
+        listed = deidentify(dataset, REPLACER).removed
+        assert dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
+        assert list(dataset.ImagePositionPatient) == [float(one) for one in place]
+        assert {"SOPInstanceUID", "SeriesInstanceUID", "SliceLocation"} <= set(dataset.dir())
+        echoes = {one.keyword for one in listed if "repeats" in one.action}
+        assert echoes <= {"InstanceNumber"}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text", "stays"),
+    [
+        ("WindowCenterWidthExplanation", "for Zyxwvut", False),
+        ("SoftwareVersions", "syngo 77114-B", False),
+        ("SoftwareVersions", "syngo 9771145", True),
+        ("PhotometricInterpretation", "MONOCHROME2", True),
+    ],
+)
+def test_an_attribute_goes_where_a_name_or_number_stands_in_it(
+    keyword: str, text: str, stays: bool
+) -> None:
+    dataset = make_dataset(PatientID="77114", OtherPatientNames="MONOCHROME2")
+    setattr(dataset, keyword, text)
+    deidentify(dataset, REPLACER)
+    assert (keyword in dataset) == stays
+
+
 def test_references_follow_the_uids_they_refer_to() -> None:
     dataset = make_dataset(uid="1.2.3.4.5.2")
     add_hidden_identity(dataset)
