@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _SAME_PLACE_MM: Final = 1e-3
 _EVEN_SHARE: Final = 0.01
-_DIRECTION_DIGITS: Final = 3
+_SAME_DIRECTION: Final = 1e-3
 _LAST: Final = 1 << 40
 
 Triple = tuple[float, float, float]
@@ -187,7 +187,7 @@ def _series(name: str, files: Sequence[IndexedFile]) -> Series:
 
 
 def _frames(files: Sequence[IndexedFile]) -> list[_Frame]:
-    stacks: dict[Six, int] = {}
+    stacks: list[Six] = []
     frames = []
     for at, file in enumerate(files):
         for frame, (place, orientation) in enumerate(
@@ -196,13 +196,24 @@ def _frames(files: Sequence[IndexedFile]) -> list[_Frame]:
             if place is None or orientation is None:
                 frames.append(_Frame(at, frame, 0, None))
                 continue
-            a, b, c, d, e, f = (round(one, _DIRECTION_DIGITS) + 0.0 for one in orientation)
-            stack = stacks.setdefault((a, b, c, d, e, f), len(stacks))
+            stack = _stack_of(orientation, stacks)
             # All of a stack are measured along one normal, so that rounding cannot disorder them.
-            known = list(stacks)[stack]
+            known = stacks[stack]
             normal = np.cross(known[:3], known[3:])
             frames.append(_Frame(at, frame, stack, float(np.dot(normal, place))))
     return frames
+
+
+def _stack_of(orientation: Six, stacks: list[Six]) -> int:
+    """Return which stack has a slice's direction; a new one is added.
+
+    By distance, not by rounding: 0.0005 and 0.0004999 are one direction.
+    """
+    for number, known in enumerate(stacks):
+        if max(abs(a - b) for a, b in zip(orientation, known, strict=True)) <= _SAME_DIRECTION:
+            return number
+    stacks.append(orientation)
+    return len(stacks) - 1
 
 
 def _stack_spacings(ordered: Sequence[_Frame]) -> dict[int, float]:

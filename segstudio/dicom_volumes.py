@@ -20,7 +20,7 @@ SPACING_TOLERANCE: Final = 0.01
 
 _SAME_POSITION_MM: Final = 1e-3
 _MOST_SLOTS_A_SLICE: Final = 20  # a stack with more gaps than that is no even stack
-_DIRECTION_DIGITS: Final = 4
+_SAME_DIRECTION: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,18 @@ def group_volumes(slices: Sequence[DicomSlice]) -> tuple[SliceVolume, ...]:
         DicomGeometryError: two slices are the same one (SOP instance and frame).
     """
     _refuse_doubles(slices)
-    groups: dict[tuple[object, ...], list[int]] = {}
+    groups: dict[tuple[object, ...], list[list[int]]] = {}
     order = sorted(range(len(slices)), key=lambda at: (slices[at].series, slices[at].slice, at))
+    parallel: list[list[int]] = []
     for at in order:
-        groups.setdefault(_stack_key(slices[at]), []).append(at)
+        stacks = groups.setdefault(_stack_key(slices[at]), [])
+        known = [one for one in stacks if _is_parallel(slices[one[0]], slices[at])]
+        if not known:
+            stacks.append([])
+            parallel.append(stacks[-1])
+        (known[0] if known else stacks[-1]).append(at)
     stacks_of: dict[str, list[list[int]]] = {}
-    for members in groups.values():
+    for members in parallel:
         stacks_of.setdefault(slices[members[0]].series, []).extend(_phases(members, slices))
     return tuple(
         SliceVolume(
@@ -116,9 +122,19 @@ def _stack_key(one: DicomSlice) -> tuple[object, ...]:
     key: tuple[object, ...] = (one.series, one.series_uid, one.rows, one.columns, one.has_geometry)
     if not one.has_geometry:
         return key
-    rounded = np.round(np.asarray(one.image_orientation, float), _DIRECTION_DIGITS) + 0.0
     spacing = np.round(np.asarray(one.pixel_spacing_mm, float), 6)
-    return (*key, one.frame_of_reference_uid, tuple(rounded.tolist()), tuple(spacing.tolist()))
+    return (*key, one.frame_of_reference_uid, tuple(spacing.tolist()))
+
+
+def _is_parallel(one: DicomSlice, other: DicomSlice) -> bool:
+    """Say whether two slices have one direction: by distance, which has no edges as rounding has.
+
+    Slices without geometry have none to differ in.
+    """
+    if not one.has_geometry or not one.image_orientation or not other.image_orientation:
+        return True
+    pairs = zip(one.image_orientation, other.image_orientation, strict=True)
+    return max(abs(a - b) for a, b in pairs) <= _SAME_DIRECTION
 
 
 def _phases(members: Sequence[int], slices: Sequence[DicomSlice]) -> list[list[int]]:

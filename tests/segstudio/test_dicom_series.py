@@ -67,6 +67,19 @@ def test_stacks_of_other_directions_come_one_after_the_other() -> None:
     assert order(series) == [3, 1, 2]
 
 
+@pytest.mark.parametrize("tilt", [0.0005, 0.00005, 0.4995])
+def test_a_direction_that_wavers_in_its_last_digit_is_one_stack(tilt: float) -> None:
+    level = round((1 - tilt**2) ** 0.5, 7)
+    datasets = []
+    for at in range(6):
+        lean = tilt + 1e-6 * (-1) ** at
+        turned = [level, round(lean, 7), 0, round(-lean, 7), level, 0]
+        datasets.append(make_dataset(uid=f"1.{at}", z_mm=at, ImageOrientationPatient=turned))
+    (series,) = planned(*datasets)
+    assert order(series) == [1, 2, 3, 4, 5, 6]
+    assert series.files[0].spacing_mm == (pytest.approx(1.0, abs=1e-3),)
+
+
 def test_uneven_distances_have_no_spacing_but_what_the_file_states() -> None:
     heights = [0.0, 1.0, 5.0]
     (series,) = planned(*(make_dataset(uid=f"1.{z}", z_mm=z) for z in heights))

@@ -50,6 +50,19 @@ def test_slices_are_ordered_along_the_normal_whatever_their_order_and_numbers():
     assert grid.spacing_mm == (0.75, 0.5, 10.0)
 
 
+@pytest.mark.parametrize("tilt", [0.0005, 0.00005, 0.49995])
+def test_a_direction_that_wavers_in_its_last_digit_is_one_volume(tilt: float):
+    level = (1 - tilt**2) ** 0.5
+    leans = [tilt + 1e-6 * (-1) ** at for at in range(4)]
+    given = [
+        dataclasses.replace(one, image_orientation=(level, lean, 0.0, -lean, level, 0.0))
+        for one, lean in zip(_stack([0, 10, 20, 30]), leans, strict=True)
+    ]
+    (volume,) = group_volumes(given)
+    assert volume.members == (0, 1, 2, 3)
+    assert volume.grid() is not None
+
+
 @pytest.mark.parametrize(
     ("heights", "kept", "slots", "missing", "depth"),
     [
