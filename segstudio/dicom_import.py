@@ -135,7 +135,7 @@ def _index(
     found: Sequence[FoundFile], rows: dict[int, FileRow], options: ImportOptions
 ) -> Iterator[IndexedFile]:
     """Read all headers; files that are no image, or one seen before, become rows with a reason."""
-    seen: dict[str, FoundFile] = {}
+    seen: dict[str, IndexedFile] = {}
     with ProgressLine(_label(options, "reading headers"), len(found)) as progress:
         for file in found:
             try:
@@ -151,12 +151,21 @@ def _index(
                 progress.advance(failed=True)
                 continue
             progress.advance()
-            first = seen.setdefault(indexed.uid, file) if indexed.uid else file
-            if first is not file:
-                reason = f"It is the same DICOM instance as {first.name}, which stands for both."
-                rows[file.number] = FileRow(file.name, reason=reason)
+            first = seen.setdefault(indexed.uid, indexed) if indexed.uid else indexed
+            if first is not indexed:
+                rows[file.number] = FileRow(file.name, reason=_doubled_reason(first, indexed))
                 continue
             yield indexed
+
+
+def _doubled_reason(first: IndexedFile, other: IndexedFile) -> str:
+    """Say why a file is left out that has another's SOP instance UID."""
+    if replace(other, file=first.file, series_key=first.series_key) == first:
+        return f"It is the same DICOM instance as {first.file.name}, which stands for both."
+    return (
+        f"It has the SOP instance UID of {first.file.name} and is another image (its place, number"
+        " or frames differ). Give each file a UID of its own, or import them apart."
+    )
 
 
 def _look(series: Series, options: ImportOptions) -> tuple[BurnedIn, tuple[PlannedFile, ...]]:

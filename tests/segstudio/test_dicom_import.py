@@ -273,6 +273,19 @@ def test_copies_of_an_instance_are_imported_once_and_listed(
     )
 
 
+def test_another_image_under_a_uid_that_is_taken_is_not_called_a_copy(
+    tmp_path: Path, options: Options
+) -> None:
+    write_file(tmp_path / "in", "a.dcm", make_dataset(z_mm=0))
+    write_file(tmp_path / "in", "b.dcm", make_dataset(z_mm=5, number=2))
+    run_import(options())
+    report = json.loads((tmp_path / "out/report.json").read_bytes())
+    assert report["files"][1]["reason"] == (
+        "It has the SOP instance UID of file-000001 and is another image (its place, number or"
+        " frames differ). Give each file a UID of its own, or import them apart."
+    )
+
+
 def text_picture() -> np.ndarray:
     picture = np.full((64, 160), 40, np.uint8)
     cv2.putText(picture, "QWERTHA ZYX", (8, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1)
