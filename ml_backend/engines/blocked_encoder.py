@@ -18,7 +18,7 @@ from functools import partial
 from itertools import groupby
 from math import prod
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -99,19 +99,31 @@ class _Workers:
     they wait for each other at each of thousands of small operations, and burn the time by it.
     """
 
-    def __init__(self) -> None:
-        self._threads = torch.get_num_threads()
+    _lock: ClassVar = threading.Lock()
+    _running: ClassVar[int] = 0
+    _usual: ClassVar[int] = 1
+
+    def __enter__(self) -> _Workers:
+        with _Workers._lock:
+            if not _Workers._running:
+                _Workers._usual = torch.get_num_threads()
+            _Workers._running += 1
+            # While another encoding runs, torch may say 1, which is that one's doing: taken for
+            # the usual number it would stay for ever.
+            self._threads = _Workers._usual
         # The number is the process's in some releases of torch and the thread's in others.
         self._pool = ThreadPoolExecutor(
             self._threads, initializer=torch.set_num_threads, initargs=(1,)
         )
-
-    def __enter__(self) -> _Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-        torch.set_num_threads(self._threads)
+        try:
+            self._pool.shutdown()
+        finally:
+            with _Workers._lock:
+                _Workers._running -= 1
+                torch.set_num_threads(self._threads)
 
     def each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
         """Do the work on each of the pieces, which must not overlap."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,6 +284,66 @@ def test_the_blocked_encoder_computes_what_the_reference_does(config, threads, t
         wanted = encoder(pixels)
     torch.testing.assert_close(BlockedEncoder(encoder)(pixels), wanted, rtol=1e-4, atol=1e-5)
     assert torch.get_num_threads() == threads
+
+
+def test_two_encodings_at_once_leave_torch_its_threads(torch_threads):
+    torch_threads(3)
+    encoder = random_encoder(TinySamConfig(encoder_depth=2, global_blocks=(1,)))
+    side = encoder.img_size
+    first, second = torch.randn(2, 1, 3, side, side)
+    with torch.inference_mode():
+        wanted = [encoder(pixels) for pixels in (first, second)]
+    # The first waits in its work until the second, which began later, is half through its own.
+    second_works, first_is_done = threading.Event(), threading.Event()
+    blocked = BlockedEncoder(encoder)
+    found: dict[str, torch.Tensor] = {}
+
+    class Waiting(BlockedEncoder):
+        def __init__(self, before: Callable[[], object]) -> None:
+            super().__init__(encoder)
+            self.before = before
+
+        def _add_global_attention(self, *work: Any) -> None:
+            self.before()
+            super()._add_global_attention(*work)
+
+    def start_second_and_wait() -> None:
+        other.start()
+        assert second_works.wait(60)
+
+    def wait_for_first() -> None:
+        second_works.set()
+        assert first_is_done.wait(60)
+
+    def encode_second() -> None:
+        found["second"] = Waiting(wait_for_first)(second)
+
+    other = threading.Thread(target=encode_second)
+    found["first"] = Waiting(start_second_and_wait)(first)
+    first_is_done.set()
+    other.join(60)
+    threads: list[int] = []
+    later = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert (torch.get_num_threads(), threads) == (3, [3])
+    assert torch.equal(found["first"], blocked(first))
+    for name, reference in zip(("first", "second"), wanted, strict=True):
+        torch.testing.assert_close(found[name], reference, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoding_that_fails_leaves_torch_its_threads(torch_threads, monkeypatch):
+    torch_threads(3)
+    encoder = random_encoder(TinySamConfig(encoder_depth=2, global_blocks=(1,)))
+    blocked = BlockedEncoder(encoder)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(blocked, "_add_mlp", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        blocked(torch.randn(1, 3, encoder.img_size, encoder.img_size))
+    assert torch.get_num_threads() == 3
 
 
 @pytest.fixture
