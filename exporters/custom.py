@@ -63,6 +63,11 @@ class CustomExporter:
         written: list[str] = []
         for file in schema.files:
             for path, content in _image_files(file, picture):
+                if path in written:
+                    raise ValueError(
+                        f"Two files of the image are named '{path}'; give them paths of their own "
+                        "in the schema."
+                    )
                 write_bytes(context.out_dir / path, content)
                 written.append(path)
         record = image_record(image, written, losses={"segments_outside_the_schema": len(left_out)})

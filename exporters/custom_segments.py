@@ -149,13 +149,16 @@ def instance_values(segments: Iterable[OutputSegment], file: OutputFile) -> list
     """Return each segment's value in an instance map.
 
     Raises:
-        ValueError: more objects of a class than the encoding can tell apart, or a value that the
-            dtype does not hold.
+        ValueError: more objects of a class than the encoding can tell apart, two segments of one
+            value, an object of the value 0, which means no object, or a value that the dtype does
+            not hold.
     """
     values: list[int] = []
+    taken: dict[int, OutputSegment] = {}
     things = 0
     for segment in segments:
-        if segment.is_thing or file.stuff == "number":
+        counts = segment.is_thing or file.stuff == "number"
+        if counts:
             things += 1
             number = (segment.number_in_class if file.class_step else things) - 1
             number += file.first_number
@@ -170,6 +173,16 @@ def instance_values(segments: Iterable[OutputSegment], file: OutputFile) -> list
         if value > largest_value(file.dtype):
             raise ValueError(
                 f"The instance value {value} does not fit the {file.dtype} of '{file.path}'."
+            )
+        if counts and value == 0:
+            raise ValueError(
+                f"An object of '{segment.class_name}' has the instance value 0 in '{file.path}', "
+                "as pixels without any object; choose another first_number or class id."
+            )
+        if value and (other := taken.setdefault(value, segment)) is not segment:
+            raise ValueError(
+                f"'{other.class_name}' and '{segment.class_name}' both have the instance value "
+                f"{value} in '{file.path}'; choose another 'value' or 'stuff' there."
             )
         values.append(value)
     return values

@@ -286,6 +286,12 @@ def test_without_a_schema_the_sentence_says_how_to_give_one(tmp_path: Path) -> N
     [
         ("{type: instance-map, path: '{stem}.png', value: class*2+number}", "cannot tell them"),
         ("{type: instance-map, path: '{stem}.png', value: class*1000+number}", "1000 does not fit"),
+        ("{type: instance-map, path: '{stem}.png', stuff: class}", "have the instance value 2"),
+        ("{type: instance-map, path: '{stem}.png', first_number: 0}", "the instance value 0"),
+        (
+            "{type: label-map, path: '{stem}-1.png'}, {type: masks, path: '{stem}-{number}.png'}",
+            "Two files of the image are named 'photo1-1.png'",
+        ),
         ("{type: text, path: '{stem}.json', template: '{'}", "does not give JSON"),
         ("{type: text, path: '{stem}.txt', template: '{{ nobody }}'}", "'nobody' is undefined"),
         ("{type: text, path: '{stem}.txt', template: '{{ 1 / 0 }}'}", "cannot be filled"),
