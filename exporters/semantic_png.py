@@ -48,7 +48,8 @@ class SemanticPngExporter:
         lines = ["# id red green blue name"]
         for entry in _entries(taxonomy):
             red, green, blue = entry["color"]
-            lines.append(f"{entry['id']} {red} {green} {blue} {entry['name']}")
+            # A class of two lines or with a tab in it must stay on its own line.
+            lines.append(f"{entry['id']} {red} {green} {blue} {' '.join(entry['name'].split())}")
         write_text(context.out_dir / "colormap.txt", "\n".join(lines) + "\n")
         write_json(context.out_dir / "mmsegmentation.json", _mmsegmentation(taxonomy))
 

@@ -117,6 +117,12 @@ def test_colormap_txt_is_one_line_a_value(tmp_path: Path) -> None:
     ]
 
 
+def test_a_class_of_two_lines_stays_on_one_line_of_colormap_txt(tmp_path: Path) -> None:
+    taxonomy = Taxonomy(name="odd", classes=(SegmentClass(1, "a\nb\tc", color=(1, 2, 3)),))
+    out = export(tmp_path, brush("r", "a\nb\tc", box(0, 0, 2, 2)), taxonomy=taxonomy)
+    assert (out / "colormap.txt").read_text().splitlines()[2] == "1 1 2 3 a b c"
+
+
 def read_as_mmsegmentation(out: Path) -> np.ndarray:
     """The training target that MMSegmentation's LoadAnnotations makes of a label map."""
     config = json.loads((out / "mmsegmentation.json").read_text())
