@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +19,8 @@ from segstudio.errors import UsageError
 
 if TYPE_CHECKING:
     from exporters.runner import ExportSummary
+
+_MAX_EXAMPLE_CHARS: Final = 300
 
 
 @click.command()
@@ -139,6 +142,8 @@ def export(
 def summary_text(summary: ExportSummary) -> str:
     """Return what happened, where it is, and what to do next."""
     from exporters.card import LOSS_SENTENCES
+    from exporters.problems import place
+    from segstudio.tasks import Problem
 
     card = summary.dataset
     segments = sum(one["segments"] for one in card["classes"])
@@ -159,7 +164,13 @@ def summary_text(summary: ExportSummary) -> str:
         for kind, count in card["losses"].items()
         if count
     ]
-    lines += [f"  look at: {count} x {kind}" for kind, count in card["problems"]["counts"].items()]
+    examples = {one["kind"]: Problem(**one) for one in reversed(card["problems"]["first"])}
+    for kind, count in card["problems"]["counts"].items():
+        line = f"  look at: {count} x {kind}"
+        if kind in examples:
+            example = place(examples[kind]) + " ".join(examples[kind].message.split())
+            line += f", first: {shorten(example, _MAX_EXAMPLE_CHARS, placeholder=' ...')}"
+        lines.append(line)
     report = f"{summary.place.rstrip('/')}/README.md"
     lines.append(f"Read {report} for the whole report. {summary.next_step}")
     return "\n".join(lines).rstrip()

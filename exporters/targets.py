@@ -82,9 +82,11 @@ def open_target(out: str | Path, staging: Path | None = None) -> Target:
             folder, for the time of the export.
 
     Raises:
-        UsageError: the URL's protocol is not known, or a folder ends in .zip.
+        UsageError: the URL's protocol is not known, a folder ends in .zip, or it is no name.
     """
     text = str(out)
+    if not text.strip():
+        raise UsageError("--out is empty; give a folder ('.' is the current one), zip file or URL.")
     if text.startswith("file://"):
         text = url2pathname(text.removeprefix("file://"))
     keep = staging is not None
@@ -95,7 +97,11 @@ def open_target(out: str | Path, staging: Path | None = None) -> Target:
         zip_path = folder.with_name(folder.name + _ZIP) if packed else None
         return Target(remote.shown, folder, zip_path, remote, keep)
     path = Path(text).absolute()
-    if path.suffix.lower() != _ZIP or path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # too long, say
+        raise UsageError(f"--out {path} cannot be: {error.strerror}; give another.") from error
+    if path.suffix.lower() != _ZIP or is_folder:
         if staging is not None:
             raise UsageError("--staging is for zip files and URLs; a folder is written in place.")
         return Target(str(out), path)

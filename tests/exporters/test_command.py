@@ -51,6 +51,25 @@ def test_the_summary_says_what_happened_where_and_what_next(tmp_path: Path) -> N
     ]  # fmt: skip
 
 
+def test_the_summary_says_of_every_kind_of_problem_which_is_the_first(tmp_path: Path) -> None:
+    regions = [brush("r", "bus", box(0, 0, 2, 2)), brush("s", "tram", box(0, 0, 2, 2))]
+    source_of(tmp_path, [task(7, "/data/upload/a.jpg", annotation(1, 5, regions))])
+    result = export("semantic-png", tmp_path / "tasks.json", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (
+        "  look at: 2 x unknown-label, first: Task 7, annotation 1: Region 'r' has the label "
+        '"bus", which the taxonomy does not know; it is left out.' in result.stdout
+    )
+
+
+@pytest.mark.parametrize("place", ["", " ", "n" * 300])
+def test_what_is_no_place_is_wrong_usage(tmp_path: Path, place: str) -> None:
+    source_of(tmp_path, [task(7, "/a.jpg", annotation(1, 5, [brush("r", "car", box(0, 0, 2, 2))]))])
+    result = export("semantic-png", tmp_path / "tasks.json", "--out", place)
+    assert result.exit_code == 2
+    assert "Error: --out" in result.stderr
+
+
 def test_an_open_choice_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = export("coco-panoptic", project(tmp_path), "--out", out)
