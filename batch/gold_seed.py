@@ -32,8 +32,8 @@ from segstudio.writeback import (
     set_stream_places,
     stored_tasks,
     task_rows,
+    write_overlaps,
 )
-from segstudio.writeback_overlap import write_overlaps
 
 ImageIdentity = tuple[str, ...]
 

@@ -137,7 +137,7 @@ def plan(
 def _apply(source: SourceOptions, opened: Source, asked: tuple[PlannedTask, ...]) -> None:
     """Raise the overlaps, project by project."""
     from segstudio.progress import ProgressLine
-    from segstudio.writeback_overlap import write_overlaps
+    from segstudio.writeback import write_overlaps
 
     of_project: dict[int, dict[int, int]] = defaultdict(dict)
     for one in asked:

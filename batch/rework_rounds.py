@@ -28,9 +28,9 @@ from segstudio.writeback import (
     remove_tab,
     set_stream_places,
     task_rows,
+    write_overlaps,
     write_results,
 )
-from segstudio.writeback_overlap import write_overlaps
 
 ROUND_COLUMN: Final = "qa_round"
 LOOK_AT_COLUMN: Final = "qa_look_at"

@@ -31,7 +31,6 @@ from segstudio.writeback_annotations import (
     write_label_config,
     write_result,
 )
-from segstudio.writeback_overlap import OverlapSummary, write_overlaps
 from segstudio.writeback_predictions import PredictionSetup, configure_predictions
 from segstudio.writeback_project import (
     ensure_tab,
@@ -47,10 +46,12 @@ from segstudio.writeback_stored_predictions import (
     write_predictions,
 )
 from segstudio.writeback_stream import (
+    OverlapSummary,
     StreamPlace,
     StreamSummary,
     read_stream_places,
     set_stream_places,
+    write_overlaps,
 )
 from segstudio.writeback_webhooks import ensure_webhook, remove_webhooks
 
