@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -59,8 +60,10 @@ class DeliveryFiles:
             raise UsageError(f"There is no delivery at {place}.")
         try:
             self._zip = ZipFile(place)
-        except (BadZipFile, OSError) as error:
-            raise UsageError(f"{place} is neither a folder nor a zip file: {error}.") from error
+        except (BadZipFile, OSError, NotImplementedError, ValueError) as error:
+            raise UsageError(
+                f"{place} is neither a folder nor a zip file that can be read: {error}."
+            ) from error
 
     def __enter__(self) -> DeliveryFiles:
         return self
@@ -85,6 +88,9 @@ class DeliveryFiles:
         """
         try:
             if self._zip is not None:
+                kind = stat.S_IFMT(self._zip.getinfo(name).external_attr >> 16)
+                if kind not in (0, stat.S_IFREG):  # would be unpacked as a link, say
+                    raise SourceError(f"{name} of {self.place} is no ordinary file.")
                 with self._zip.open(name) as file:
                     yield file
                 return

@@ -146,7 +146,7 @@ def _card_in_zip(path: Path) -> bytes | None:
     try:
         with ZipFile(path) as archive:
             return archive.read(CARD)
-    except (BadZipFile, KeyError, OSError):
+    except (BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, ValueError):
         return None
 
 

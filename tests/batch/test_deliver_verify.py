@@ -104,6 +104,32 @@ def test_a_signature_of_another_key_or_none_does_not_pass_for_the_one_asked_for(
     assert "not signed" in checked(unsigned, other).problems[0]
 
 
+def test_a_file_that_a_zip_unpacks_as_a_link_is_named(signed: Path, tmp_path: Path) -> None:
+    with ZipFile(signed / "out.zip") as old, ZipFile(tmp_path / "out.zip", "w") as new:
+        for info in old.infolist():
+            if info.filename == MASK:
+                info.external_attr = 0o120777 << 16
+            new.writestr(info, old.read(info.filename))
+    (problem,) = checked(tmp_path / "out.zip").problems
+    assert problem == f"{MASK} of {tmp_path / 'out.zip'} is no ordinary file."
+
+
+def test_any_changed_byte_of_a_zips_list_is_a_sentence_or_harmless(
+    signed: Path, tmp_path: Path
+) -> None:
+    content = (signed / "out.zip").read_bytes()
+    with ZipFile(signed / "out.zip") as whole:
+        start = whole.start_dir
+    for at in range(start, start + 46):  # the fixed part of the list's first entry
+        changed = bytearray(content)
+        changed[at] ^= 0xFF
+        (tmp_path / "out.zip").write_bytes(changed)
+        try:
+            checked(tmp_path / "out.zip")
+        except (SourceError, UsageError) as error:
+            assert str(tmp_path / "out.zip") in str(error)
+
+
 def test_a_file_that_is_twice_in_a_zip_is_named(signed: Path, tmp_path: Path) -> None:
     place = Path(shutil.copy(signed / "out.zip", tmp_path))
     with ZipFile(place, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
