@@ -243,14 +243,16 @@ def _gate(entry: Mapping[str, Any], source: str) -> Gate:
             f"{source}: {metric} is measured over whole volumes and has no subsets; leave out "
             "'where', or narrow the run itself with --batch."
         )
-    min_tasks = int(_number({"min_tasks": DEFAULT_MIN_TASKS, **entry}, "min_tasks", source))
+    min_tasks = entry.get("min_tasks", DEFAULT_MIN_TASKS)
+    if isinstance(min_tasks, bool) or not isinstance(min_tasks, int) or min_tasks < 1:
+        raise UsageError(f"{source}: 'min_tasks' must be a whole number from 1, not {min_tasks!r}.")
     where = tuple(sorted((str(key), str(value)) for key, value in entry["where"].items()))
     class_name = None if entry.get("class") is None else str(entry["class"])
     name = entry.get("name") or _default_name(scope, class_name, metric, threshold, where)
     if against != "annotators" and "name" not in entry:
         name = f"{name}, against {against}"
     return Gate(
-        str(name), metric, threshold, scope, class_name, max(1, min_tasks), judge, where, against
+        str(name), metric, threshold, scope, class_name, min_tasks, judge, where, against
     )  # fmt: skip
 
 
