@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qa_plugins.agreement_report import agreement_section
 from qa_plugins.agreement_sums import AgreementSums
 from qa_plugins.anchoring import is_assisted, measure_anchoring, shared_prelabels
+from qa_plugins.clips import resampling_unit
 from qa_plugins.disagreement import DEFAULT_NEAR_PX, split_disagreement
 from qa_plugins.drawing import NOTHING, Drawing, Place, draw, image_sizes
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
@@ -73,7 +74,7 @@ class AgreementCheck:
             images=images,
             kept_out=drawn.kept_out,
             problems=(*task.all_problems, *drawn.problems),
-            unit=_unit(task, context.options),
+            unit=resampling_unit(task, context.options),
             entry=task_entry(task.id, _image_name(task, context), compared, images),
             subsets=subsets_of(task, context.options),
             seconds_per_object=_seconds_per_object(drawn) if images else (),
@@ -368,13 +369,6 @@ def _near_px(options: Mapping[str, str]) -> int:
     if not text.isdecimal():
         raise UsageError(f"The option near_px is a whole number of pixels, not {text!r}.")
     return int(text)
-
-
-def _unit(task: Task, options: Mapping[str, str]) -> str:
-    key = options.get("resample_by")
-    if key and task.data.get(key) is not None:
-        return f"{key}={task.data[key]}"
-    return f"task={task.id}"
 
 
 def _image_name(task: Task, context: CheckContext) -> str:

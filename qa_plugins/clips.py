@@ -1,4 +1,4 @@
-"""Which tasks are neighbours in a video, so that pictures of them say the same thing twice."""
+"""Which tasks belong together: neighbours in a video, or one unit of resampling."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def clip_place(task: Task, options: Mapping[str, str]) -> str:
     numbers = re.findall(r"\d+", str(frame))
     if video is not None and numbers:
         return f"video={video}#{int(numbers[-1]) // NEAR_FRAMES}"
+    return resampling_unit(task, options)
+
+
+def resampling_unit(task: Task, options: Mapping[str, str]) -> str:
+    """Return what intervals resample: the value of the option ``resample_by``, else the task."""
     key = options.get("resample_by")
     if key and task.data.get(key) is not None:
         return f"{key}={task.data[key]}"

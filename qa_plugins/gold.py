@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qa_plugins.agreement import measure_image
-from qa_plugins.drawing import NOTHING, Drawing, Place, draw, image_sizes
+from qa_plugins.clips import resampling_unit
+from qa_plugins.drawing import Drawing, Place, draw, image_sizes
 from qa_plugins.gold_reference import find_gold
 from qa_plugins.gold_sums import GOLD_ID, GoldComparison, GoldSums, OutlineError
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
@@ -65,7 +66,9 @@ class GoldCheck:
             objects: list[ImageObjects] = []
             outlines: list[OutlineError] = []
             for key, size_px in sizes.items():
-                drawings = _draw_both(task, key, size_px, reference, regions, context, problems)
+                both = reference.get(key, ()), regions.get(key, ())
+                place = Place(task.id, gold.annotation.id)
+                drawings = _draw_both(*both, size_px, place, context, problems)
                 if drawings is None:
                     continue
                 images.append(measure_image(key, (GOLD_ID, rater.annotator_id), drawings, size_px))
@@ -76,7 +79,7 @@ class GoldCheck:
             compared = (GOLD_ID, rater.annotator_id)
             measurement = TaskMeasurement(
                 task.id, compared, (rater.annotator_id,), tuple(images), {}, (),
-                f"task={task.id}", task_entry(task.id, "", compared, images),
+                resampling_unit(task, context.options), task_entry(task.id, "", compared, images),
             )  # fmt: skip
             annotation = rater.annotation
             comparisons.append(
@@ -189,21 +192,25 @@ def _sizes(
 
 
 def _draw_both(
-    task: Task,
-    key: ImageKey,
+    reference: Sequence[Region],
+    regions: Sequence[Region],
     size_px: tuple[int, int],
-    reference: dict[ImageKey, tuple[Region, ...]],
-    regions: dict[ImageKey, tuple[Region, ...]],
+    place: Place,
     context: CheckContext,
     problems: list[Problem],
 ) -> tuple[Drawing, Drawing] | None:
-    place = Place(task.id, None)
-    gold, of_gold = draw(reference.get(key, ()), context.taxonomy, *size_px, place)
-    mine, of_mine = draw(regions.get(key, ()), context.taxonomy, *size_px, place)
+    """The gold's drawing of an image and the annotator's; None when either cannot be read.
+
+    What is wrong with the gold is reported once, however many are compared with it. Annotators'
+    faults are the business of the checks agreement and validation, but for what stops a comparison.
+    """
+    gold, of_gold = draw(reference, context.taxonomy, *size_px, place)
+    mine, of_mine = draw(regions, context.taxonomy, *size_px, Place(place.task_id, None))
+    problems += [one for one in of_gold if one not in problems]
     if gold is None or mine is None:
-        problems += [*of_gold, *of_mine]
+        problems += of_mine
         return None
-    return gold or NOTHING, mine or NOTHING
+    return gold, mine
 
 
 def _objects(gold: Drawing, mine: Drawing) -> ImageObjects:
@@ -240,7 +247,9 @@ def _readiness(person: dict[str, Any], names: NameOf, summary: dict[str, Any]) -
             "warning",
             f"Train {names(person['id'])} on {', '.join(found['below'])}.",
         )
-    if person["tasks"] < summary["ready_tasks"]:
+    if all(one["iou"]["per_image"] is None for one in person["classes"]):
+        why = "no class of the taxonomy was drawn on their gold tasks"
+    elif person["tasks"] < summary["ready_tasks"]:
         why = f"only {person['tasks']} of {summary['ready_tasks']} gold tasks are done"
     else:
         why = f"the interval of {', '.join(found['unsure'])} is too wide"
