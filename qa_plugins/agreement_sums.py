@@ -39,11 +39,13 @@ class AgreementSums:
     replicates: int = REPLICATES
     tasks: int = 0
     compared_tasks: int = 0
+    scored_tasks: int = 0  # of those: somebody drew something, so that there is a value
     pair_count: int = 0
     classes: dict[str, ClassSums] = field(default_factory=dict)
     pairs: dict[tuple[int, int], PairSums] = field(default_factory=dict)
     confusion_px: Counter[tuple[str, str]] = field(default_factory=Counter)
     annotations: Counter[int] = field(default_factory=Counter)
+    scored: Counter[int] = field(default_factory=Counter)  # tasks with a value, by annotator
     seen: Counter[int] = field(default_factory=Counter)
     kept_out: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[str] = field(default_factory=Counter)
@@ -63,6 +65,7 @@ class AgreementSums:
         self.annotations.update(task.compared)
         drawn: dict[str, OverlapSums] = {}
         pairs: set[tuple[int, int]] = set()
+        scored: set[int] = set()
         for image in task.images:
             self._add_image(image, drawn)
             if image.disagreement is not None:
@@ -72,6 +75,11 @@ class AgreementSums:
                 shared, union = image.overlap.intersection_px, image.overlap.union_px
                 self.anchoring.add(image.classes, shared, union, task.assisted, image.anchoring)
             pairs.update(image.pairs)
+            has_value = (image.overlap.union_px > 0).any(axis=1)
+            for pair, is_scored in zip(image.pairs, has_value, strict=True):
+                scored.update(pair if is_scored else ())
+        self.scored_tasks += bool(scored)
+        self.scored.update(scored)
         for pair in pairs:
             self.pairs[pair].tasks += 1
         weights = unit_weights(task.unit, seed=self.seed, replicates=self.replicates)
@@ -87,6 +95,8 @@ class AgreementSums:
         """Add the sums of another part of the batch, made with the same seed."""
         self.tasks += other.tasks
         self.compared_tasks += other.compared_tasks
+        self.scored_tasks += other.scored_tasks
+        self.scored.update(other.scored)
         self.pair_count += other.pair_count
         for name, sums in other.classes.items():
             self._class(name).merge(sums)
@@ -226,6 +236,7 @@ class AgreementSums:
         return {
             "tasks": self.tasks,
             "compared_tasks": self.compared_tasks,
+            "scored_tasks": self.scored_tasks,
             "pairs": self.pair_count,
             "miou": {
                 "accumulated": mean_without_none(one["iou"]["accumulated"] for one in classes),
@@ -267,6 +278,7 @@ class AgreementSums:
         return {
             "id": person,
             "tasks": self.annotations[person],
+            "scored_tasks": self.scored[person],
             "annotations": self.seen[person],
             "miou": mious(together),
         }

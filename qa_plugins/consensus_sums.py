@@ -135,11 +135,25 @@ class AgainstOthers:
         for (_, name), sums in self.sums.items():
             pooled.setdefault(name, OthersSums()).merge(sums)
         return {
-            "batch": {"compared_tasks": self.tasks, "miou": _means(pooled.values())},
+            "batch": {
+                "compared_tasks": self.tasks,
+                "scored_tasks": len(
+                    {
+                        entry["id"]
+                        for entries in self.compared.values()
+                        for entry in entries
+                        if entry["miou"] is not None
+                    }
+                ),
+                "miou": _means(pooled.values()),
+            },
             "annotators": [
                 {
                     "id": person,
                     "tasks": len(self.compared[person]),
+                    "scored_tasks": sum(
+                        entry["miou"] is not None for entry in self.compared[person]
+                    ),
                     "miou": _means(sums for (who, _), sums in self.sums.items() if who == person),
                     "classes": [
                         self._class_json(person, name, row)

@@ -2,7 +2,8 @@
 
 Between annotators the batch, each class and each annotator have a value. Against gold or consensus
 too; there a class is judged by the annotator who is furthest from the reference, since a mean would
-hide the one who draws it wrong. A failed gate lists the tasks that made it fail, the worst first.
+hide the one who draws it wrong. A task on which nobody drew anything has no value, so that it is
+none of the tasks that a gate needs. A failed gate lists the tasks that made it fail, worst first.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _subset(gate: Gate, summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _judge_batch(gate: Gate, result: Mapping[str, Any]) -> GateResult:
     batch = result["batch"]
-    tasks = int(batch["compared_tasks"])
+    tasks = int(batch.get("scored_tasks", batch["compared_tasks"]))
     if gate.family == "iou":
         value = _estimate_or_bound(gate, batch["miou"])
     else:
@@ -136,7 +137,7 @@ def _members(gate: Gate, result: Mapping[str, Any]) -> list[GateResult]:
         subject = member["name"] if gate.scope == "class" else member["id"]
         if gate.class_name is not None and subject != gate.class_name:
             continue
-        tasks = int(member["tasks"])
+        tasks = int(member.get("scored_tasks", member["tasks"]))
         if tasks == 0 and gate.class_name is None:
             continue  # a class that nobody drew has nothing to reach
         if gate.family == "iou":

@@ -77,7 +77,7 @@ class GoldSums:
     def as_json(self, names: Sequence[str], ready_iou: float, ready_tasks: int) -> dict[str, Any]:
         """The figures of the batch and of each annotator; classes in the order of ``names``."""
         batch = self.pooled.as_json(names)["batch"]
-        kept = ("compared_tasks", "miou", "dice", "boundary_iou", "pq", "f1")
+        kept = ("compared_tasks", "scored_tasks", "miou", "dice", "boundary_iou", "pq", "f1")
         return {
             "gold_tasks": self.gold_tasks,
             "batch": {key: batch[key] for key in kept},
@@ -121,6 +121,7 @@ def _person_json(
     return {
         "id": number,
         "tasks": sums["batch"]["compared_tasks"],
+        "scored_tasks": sums["batch"]["scored_tasks"],
         "miou": sums["batch"]["miou"],
         "classes": classes,
         "readiness": _judge(classes, sums["batch"]["compared_tasks"], ready_iou, ready_tasks),
@@ -138,16 +139,17 @@ def _judge(
     classes: Sequence[dict[str, Any]], tasks: int, ready_iou: float, ready_tasks: int
 ) -> dict[str, Any]:
     """Ready, not ready (a class is below), or open (too few tasks, or too wide an interval)."""
-    failing, unsure = [], []
+    failing, unsure, has_value = [], [], False
     for one in classes:
         value, interval = one["iou"]["per_image"], one["iou"]["ci95"]
         if value is None:
             continue
+        has_value = True
         if value < ready_iou:
             failing.append(one["name"])
         elif one["tasks"] < ready_tasks or interval is None or interval[0] < ready_iou:
             unsure.append(one["name"])
-    if tasks < ready_tasks:
+    if tasks < ready_tasks or not has_value:
         verdict = "open"
     elif failing:
         verdict = "not ready"
