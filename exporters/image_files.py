@@ -184,8 +184,11 @@ def _doubts(content: bytes, task_id: int, size_px: tuple[int, int]) -> Sequence[
 
     try:
         found_px, orientation = image_size_px(content), exif_orientation(content)
-    except MediaError:  # no picture that can be opened here (DICOM, say), or only its beginning
-        return ()
+    except MediaError as error:
+        if len(content) == _HEADER_BYTES or content[128:132] == b"DICM":
+            return ()  # only its beginning was read, or other programs know what it is
+        message = f"The image of task {task_id} is in the export, but cannot be opened: {error}"
+        return [Problem("image-damaged", message, task_id)]
     problems = _size_doubt(found_px, task_id, size_px)
     if orientation != 1:
         message = (

@@ -132,6 +132,19 @@ def test_an_image_that_was_missing_is_tried_again(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "images" / "a.png").exists()
 
 
+@pytest.mark.parametrize("mode", ["copy", "link"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff and then nothing"])
+def test_an_image_that_no_loader_can_open_is_told(
+    tmp_path: Path, mode: str, content: bytes
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    card = run(
+        "semantic-png", project(tmp_path, "a.jpg"), tmp_path / "out", images=mode, roots=(tmp_path,)
+    ).dataset
+    assert card["problems"]["counts"] == {"image-damaged": 1}
+    assert (tmp_path / "out" / "images" / "a.jpg").read_bytes() == content
+
+
 def test_turned_and_exchanged_images_are_told(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
