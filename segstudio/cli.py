@@ -128,6 +128,9 @@ class LazyGroup(click.Group):
                 # in the buffer must not raise again while Python shuts down.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 ctx.exit(0)
+            if error.strerror and error.filename and not _debug_wanted(ctx):
+                click.echo(f"Error: {error.filename}: {error.strerror}.", err=True)
+                ctx.exit(EXIT_TROUBLE)
             _report_unexpected(ctx, error)
         except Exception as error:
             if _is_ours(error):

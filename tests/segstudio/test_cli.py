@@ -74,12 +74,7 @@ def run(monkeypatch):
         ("click", 3, "Error: A file is broken.\n"),
         ("gate", 1, ""),
         ("stop", 130, "\nStopped at your request.\n"),
-        (
-            "os",
-            3,
-            "Error: PermissionError: [Errno 13] Permission denied: '/root/x'. "
-            "Run with `segstudio --debug ...` for the traceback.\n",
-        ),
+        ("os", 3, "Error: /root/x: Permission denied.\n"),
     ],
 )
 def test_every_way_to_end_has_its_code_and_one_sentence(run, what, code, sentence):
