@@ -14,6 +14,7 @@ from qa_plugins.clips import resampling_unit
 from qa_plugins.drawing import Drawing, Place, draw, image_sizes
 from qa_plugins.gold_reference import find_gold
 from qa_plugins.gold_sums import GOLD_ID, GoldComparison, GoldSums, OutlineError
+from qa_plugins.gold_void import void_of_gold, without
 from qa_plugins.measurement import ImageMeasurement, TaskMeasurement, task_entry
 from qa_plugins.metrics.average_precision import ImageObjects
 from qa_plugins.metrics.outlines import compare_outlines, mean_outline_distance_px
@@ -210,7 +211,8 @@ def _draw_both(
     if gold is None or mine is None:
         problems += of_mine
         return None
-    return gold, mine
+    void = void_of_gold(reference, gold, context.taxonomy, size_px)
+    return gold, without(mine, void)
 
 
 def _objects(gold: Drawing, mine: Drawing) -> ImageObjects:

@@ -1,4 +1,4 @@
-"""What rests on little: empty agreement, one clip, gold that the taxonomy does not know."""
+"""What rests on little: empty agreement, one clip, gold of unknown classes or of VOID."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qa_plugins.runner import run_checks
 from segstudio.errors import UsageError
 from segstudio.source import open_source
 from segstudio.tasks import parse_task
-from segstudio.taxonomy import derive_taxonomy
+from segstudio.taxonomy import SegmentClass, Taxonomy, derive_taxonomy
 from tests.qa_plugins.qa_tasks import annotation, context, raw_task, write_export
 
 FULL = np.ones((6, 6))
@@ -89,3 +89,35 @@ def test_intervals_against_gold_resample_clips_where_asked_for() -> None:
 def test_a_minimum_of_tasks_is_a_whole_number(number: str) -> None:
     with pytest.raises(UsageError, match="min_tasks"):
         parse_gates(f"gates: [{{metric: miou, threshold: 0.5, min_tasks: {number}}}]")
+
+
+def test_what_the_gold_leaves_as_void_is_not_judged(tmp_path: Path) -> None:
+    left, middle = np.zeros((6, 8)), np.zeros((6, 8))
+    left[:, :4], middle[:, 2:6] = 1, 1
+    other = np.zeros((6, 8))
+    other[4:, 6:] = 1
+    gold = [("car", left), ("sky", middle), ("sky", other)]  # sky is void; two columns are car too
+    tasks = [
+        raw_task(
+            1,
+            [
+                annotation(10, 9, gold, ground_truth=True),
+                annotation(11, 1, [("car", np.maximum(left, middle))]),
+                annotation(12, 2, [("car", left), ("road", other)]),
+            ],
+        )
+    ]
+    source = open_source(str(write_export(tmp_path, tasks)))
+    taxonomy = Taxonomy(
+        "streets", (SegmentClass(1, "car"), SegmentClass(2, "road")), void_labels=("sky",)
+    )
+    run = run_checks(["gold"], source, taxonomy, workers=1)
+    of_people = run.result["checks"]["gold"]["annotators"]
+    for person in of_people:  # beyond the car they drew in the void alone
+        by_name = {one["name"]: one for one in person["classes"]}
+        assert by_name["car"]["iou"]["accumulated"] == 1.0
+        assert by_name["car"]["boundary_iou"] == 1.0
+        assert by_name["car"]["pq"] == 1.0
+        assert by_name["car"]["ap"]["at_50"] == pytest.approx(1.0)
+        assert by_name["road"]["iou"]["accumulated"] is None
+        assert by_name["road"]["pq"] is None
