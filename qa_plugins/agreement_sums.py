@@ -75,7 +75,7 @@ class AgreementSums:
                 shared, union = image.overlap.intersection_px, image.overlap.union_px
                 self.anchoring.add(image.classes, shared, union, task.assisted, image.anchoring)
             pairs.update(image.pairs)
-            has_value = (image.overlap.union_px > 0).any(axis=1)
+            has_value: NDArray[np.bool_] = np.any(image.overlap.union_px > 0, axis=1)
             for pair, is_scored in zip(image.pairs, has_value, strict=True):
                 scored.update(pair if is_scored else ())
         self.scored_tasks += bool(scored)
