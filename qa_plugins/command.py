@@ -117,7 +117,8 @@ def qa(
     CHECK is one or several of the installed checks, comma separated, e.g. agreement. In its place,
     `segstudio qa watch project:ID` keeps the agreement on the tasks current while people annotate.
 
-    Ends with 1 when a gate fails, 0 when all pass or none was given.
+    Ends with 1 when a gate fails and 0 else, also where a gate could not be judged: the verdict in
+    qa.json is then n/a and not pass.
     """
     from qa_plugins.gates import load_gates
     from qa_plugins.runner import run_checks
