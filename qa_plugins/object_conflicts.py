@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa_plugins.disagreement import LoneObject
-from qa_plugins.drawing import Drawing, DrawnObject
+from qa_plugins.drawing import Drawing
 from qa_plugins.metrics.instances import Conflict, match_instances, pairwise_iou, panoptic_counts
 from qa_plugins.metrics.part_conflicts import name_parts
 from qa_plugins.metrics.run_join import join_pairs, labelled_runs
@@ -52,44 +52,55 @@ def compare_objects(
     image = {"to_name": key.to_name, "item_index": key.item_index}
     for row, (i, j) in enumerate(pairs):
         areas_a, areas_b = lists[i].areas_px, lists[j].areas_px
-        iou = pairwise_iou(shared[row][: len(areas_a), : len(areas_b)], areas_a, areas_b)
+        own = np.ascontiguousarray(shared[row, : len(areas_a), : len(areas_b)])
+        iou = pairwise_iou(own, areas_a, areas_b)
         for index, one in enumerate(panoptic_counts(iou, kinds[i], kinds[j], len(classes))):
             counts[row, index] = one.true_positives, one.only_a, one.only_b
             ious[row, index] = one.iou_sum
+        people = annotators[i], annotators[j]
         matched = match_instances(iou, kinds[i], kinds[j])
-        own = shared[row][: len(areas_a), : len(areas_b)]
         for conflict in name_parts(matched, own, areas_a, areas_b, kinds[i], kinds[j]):
             if conflict.kind == "missing" and conflict.a is not None:
                 lone.append(LoneObject(row, i, conflict.a))
             elif conflict.kind == "extra" and conflict.b is not None:
                 lone.append(LoneObject(row, j, conflict.b))
-            people = annotators[i], annotators[j]
-            conflicts.append(
-                {**_conflict_json(conflict, people, drawings[i], drawings[j]), "image": image}
-            )
+            conflicts.append(_conflict_json(conflict, people, drawings[i], drawings[j], image))
     return ObjectComparison(counts, ious, tuple(conflicts), tuple(lone))
 
 
 def _conflict_json(
-    conflict: Conflict, people: tuple[int, int], first: Drawing, second: Drawing
+    conflict: Conflict,
+    people: tuple[int, int],
+    first: Drawing,
+    second: Drawing,
+    image: dict[str, Any],
 ) -> dict[str, Any]:
-    a = [] if conflict.a is None else [first.objects[conflict.a]]
-    b = [] if conflict.b is None else [second.objects[conflict.b]]
-    if conflict.kind == "split":
-        b = [second.objects[part] for part in conflict.parts]
-    elif conflict.kind == "merged":
-        a = [first.objects[part] for part in conflict.parts]
+    class_a, regions_a = _named(
+        first, conflict.a, conflict.parts if conflict.kind == "merged" else ()
+    )
+    class_b, regions_b = _named(
+        second, conflict.b, conflict.parts if conflict.kind == "split" else ()
+    )
     return {
         "type": conflict.kind,
         "a": people[0],
         "b": people[1],
-        "class_a": a[0].class_name if a else None,
-        "class_b": b[0].class_name if b else None,
-        "regions_a": _region_ids(a),
-        "regions_b": _region_ids(b),
+        "class_a": class_a,
+        "class_b": class_b,
+        "regions_a": regions_a,
+        "regions_b": regions_b,
         "iou": conflict.iou,
+        "image": image,
     }
 
 
-def _region_ids(objects: Sequence[DrawnObject]) -> list[str]:
-    return [region_id for one in objects for region_id in one.region_ids]
+def _named(
+    drawing: Drawing, item: int | None, parts: Sequence[int]
+) -> tuple[str | None, list[str]]:
+    """The class and the region ids of one object, or of its parts; nothing of none."""
+    if parts:
+        objects = [drawing.objects[part] for part in parts]
+        return objects[0].class_name, [name for one in objects for name in one.region_ids]
+    if item is None:
+        return None, []
+    return drawing.objects[item].class_name, list(drawing.objects[item].region_ids)

@@ -8,23 +8,24 @@ true positive has IoU above 0.5, strictly).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qa_plugins.metrics.overlap import ratio
-
 MATCH_IOU = 0.4
 LOW_OVERLAP_IOU = 0.8
 PANOPTIC_IOU = 0.5
+_ABOVE_PANOPTIC_IOU: Final = math.nextafter(PANOPTIC_IOU, 1)
 
 ConflictKind = Literal[
     "missing", "extra", "mismatching_label", "low_overlap", "covered", "split", "merged"
 ]
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ def pairwise_iou(
     shared_px: Int64Array, areas_a_px: Int64Array, areas_b_px: Int64Array
 ) -> FloatArray:
     """IoU of each object of a with each of b, shape (a, b); 0 where both are empty."""
-    union = areas_a_px[:, None] + areas_b_px[None, :] - shared_px
-    return np.nan_to_num(ratio(shared_px, union), nan=0.0)
+    from qa_plugins.metrics.instances_kernel import iou_table
+
+    return iou_table(np.ascontiguousarray(shared_px), areas_a_px, areas_b_px)
 
 
 def match_instances(iou: FloatArray, classes_a: Int64Array, classes_b: Int64Array) -> MatchResult:
@@ -109,27 +111,25 @@ def match_instances(iou: FloatArray, classes_a: Int64Array, classes_b: Int64Arra
         classes_a: class of each object of a, shape (objects a,).
         classes_b: the same of b.
     """
-    same_class = classes_a[:, None] == classes_b[None, :]
-    matches = _assign(np.where(same_class, iou, 0.0), MATCH_IOU)
-    matched_a = {i for i, _ in matches}
-    matched_b = {j for _, j in matches}
-    left_a = [i for i in range(len(classes_a)) if i not in matched_a]
-    left_b = [j for j in range(len(classes_b)) if j not in matched_b]
+    free_a = np.ones(len(classes_a), dtype=np.bool_)
+    free_b = np.ones(len(classes_b), dtype=np.bool_)
+    matches = _assign(iou, classes_a, classes_b, free_a, free_b, at_least=MATCH_IOU)
+    for i, j in matches:
+        free_a[i] = free_b[j] = False
     # Two objects of one class that overlap less than MATCH_IOU are two conflicts, not a new name.
-    other_class = np.where(same_class, 0.0, iou)[np.ix_(left_a, left_b)]
-    ties = _tie_weights(classes_a[left_a], classes_b[left_b])
-    renamed = [(left_a[i], left_b[j]) for i, j in _assign(other_class, MATCH_IOU, ties)]
-    renamed_a = {i for i, _ in renamed}
-    renamed_b = {j for _, j in renamed}
+    renamed = _assign(
+        iou, classes_a, classes_b, free_a, free_b, at_least=MATCH_IOU, is_same_class=False
+    )
+    for i, j in renamed:
+        free_a[i] = free_b[j] = False
+    matched = tuple((i, j, float(iou[i, j])) for i, j in matches)
     conflicts = [
-        Conflict("low_overlap", i, j, float(iou[i, j]))
-        for i, j in matches
-        if iou[i, j] < LOW_OVERLAP_IOU
+        Conflict("low_overlap", i, j, value) for i, j, value in matched if value < LOW_OVERLAP_IOU
     ]
     conflicts += [Conflict("mismatching_label", i, j, float(iou[i, j])) for i, j in renamed]
-    conflicts += [Conflict("missing", i, None, None) for i in left_a if i not in renamed_a]
-    conflicts += [Conflict("extra", None, j, None) for j in left_b if j not in renamed_b]
-    return MatchResult(tuple((i, j, float(iou[i, j])) for i, j in matches), tuple(conflicts))
+    conflicts += [Conflict("missing", i, None, None) for i in np.flatnonzero(free_a).tolist()]
+    conflicts += [Conflict("extra", None, j, None) for j in np.flatnonzero(free_b).tolist()]
+    return MatchResult(matched, tuple(conflicts))
 
 
 def panoptic_counts(
@@ -140,19 +140,19 @@ def panoptic_counts(
     Objects of one rater may overlap, so a match above 0.5 need not be unique: the Hungarian method
     chooses. Where they do not overlap this is panopticapi's matching.
     """
-    same_class = classes_a[:, None] == classes_b[None, :]
-    allowed = np.where(same_class & (iou > PANOPTIC_IOU), iou, 0.0)
-    matches = _assign(allowed, PANOPTIC_IOU)
-    true_positives = np.zeros(class_count, dtype=np.int64)
-    iou_sum = np.zeros(class_count)
+    free_a = np.ones(len(classes_a), dtype=np.bool_)
+    free_b = np.ones(len(classes_b), dtype=np.bool_)
+    matches = _assign(iou, classes_a, classes_b, free_a, free_b, at_least=_ABOVE_PANOPTIC_IOU)
+    true_positives = [0] * class_count
+    iou_sums = [0.0] * class_count
     for i, j in matches:
         true_positives[classes_a[i]] += 1
-        iou_sum[classes_a[i]] += iou[i, j]
-    only_a = np.bincount(classes_a, minlength=class_count) - true_positives
-    only_b = np.bincount(classes_b, minlength=class_count) - true_positives
+        iou_sums[classes_a[i]] += float(iou[i, j])
+    of_a = np.bincount(classes_a, minlength=class_count).tolist()
+    of_b = np.bincount(classes_b, minlength=class_count).tolist()
     return [
-        PanopticCounts(int(true_positives[c]), int(only_a[c]), int(only_b[c]), float(iou_sum[c]))
-        for c in range(class_count)
+        PanopticCounts(matched, of_a[c] - matched, of_b[c] - matched, iou_sums[c])
+        for c, matched in enumerate(true_positives)
     ]
 
 
@@ -169,21 +169,37 @@ def _tie_weights(classes_a: Int64Array, classes_b: Int64Array) -> FloatArray:
 
 
 def _assign(
-    iou: FloatArray, at_least: float, ties: FloatArray | None = None
+    iou: FloatArray,
+    classes_a: Int64Array,
+    classes_b: Int64Array,
+    free_a: BoolArray,
+    free_b: BoolArray,
+    *,
+    at_least: float,
+    is_same_class: bool = True,
 ) -> list[tuple[int, int]]:
-    """Pairs of the best total IoU, each at ``at_least`` or above; sorted by the first index.
+    """Pairs of free objects of the best total IoU, each ``at_least`` so much; sorted.
 
-    ``ties`` is added where totals would be equal otherwise.
+    Either all of one class, or all of two: there a little is added to equal totals.
     """
-    allowed = np.where(iou >= at_least, iou, 0.0)
-    candidates = allowed > 0
-    if not candidates.any():
-        return []
-    if (candidates.sum(axis=0) <= 1).all() and (candidates.sum(axis=1) <= 1).all():
-        rows, columns = np.nonzero(candidates)  # nothing to choose between
-    else:
-        from scipy.optimize import linear_sum_assignment
+    from qa_plugins.metrics.instances_kernel import clear_partners
 
-        wanted = allowed if ties is None else np.where(candidates, allowed + ties, 0.0)
-        rows, columns = linear_sum_assignment(wanted, maximize=True)
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j] > 0]
+    partner_of_a, is_clear = clear_partners(
+        np.ascontiguousarray(iou), classes_a, classes_b, free_a, free_b, is_same_class, at_least
+    )
+    if is_clear:
+        return [(i, j) for i, j in enumerate(partner_of_a.tolist()) if j >= 0]
+    from scipy.optimize import linear_sum_assignment
+
+    left_a, left_b = np.flatnonzero(free_a), np.flatnonzero(free_b)
+    kinds_a, kinds_b = classes_a[left_a], classes_b[left_b]
+    values = iou[np.ix_(left_a, left_b)]
+    may_match = (kinds_a[:, None] == kinds_b[None, :]) == is_same_class
+    allowed = np.where(may_match & (values >= at_least), values, 0.0)
+    ties = 0.0 if is_same_class else _tie_weights(kinds_a, kinds_b)
+    rows, columns = linear_sum_assignment(np.where(allowed > 0, allowed + ties, 0.0), maximize=True)
+    return [
+        (int(left_a[i]), int(left_b[j]))
+        for i, j in zip(rows, columns, strict=True)
+        if allowed[i, j] > 0
+    ]

@@ -6,7 +6,8 @@ and an extra one. Here such conflicts are found among those that matching left a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,17 @@ PART_INSIDE = 0.5
 COVERED_INSIDE = 0.8
 _SINGLE = ("low_overlap", "missing", "extra")
 Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The objects of one rater: which are free still, and of a poor match its IoU and partner."""
+
+    areas_px: Int64Array
+    classes: Int64Array
+    free: set[int | None]
+    known_iou: dict[int | None, float | None]
+    partner: dict[int | None, int | None]
 
 
 def name_parts(
@@ -46,7 +58,12 @@ def name_parts(
     single = {kind: [one for one in result.conflicts if one.kind == kind] for kind in _SINGLE}
     if not single["missing"] and not single["extra"]:
         return result.conflicts
-    shared = np.where(classes_a[:, None] == classes_b[None, :], shared_px, 0)
+    from qa_plugins.metrics.instances_kernel import parts_and_covers
+
+    parts_of_a, parts_of_b, cover_of_a, cover_of_b = parts_and_covers(
+        np.ascontiguousarray(shared_px), areas_a_px, areas_b_px, classes_a, classes_b,
+        PART_INSIDE, COVERED_INSIDE,
+    )  # fmt: skip
     low = [(one.a, one.b, one.iou) for one in single["low_overlap"]]
     free_a = {one.a for one in single["missing"]} | {a for a, _, _ in low}
     free_b = {one.b for one in single["extra"]} | {b for _, b, _ in low}
@@ -56,86 +73,72 @@ def name_parts(
     partner_of_b = {b: a for a, b, _ in low}
     found: list[Conflict] = []
     told: set[tuple[int | None, int | None]] = set()
-    split = _groups(shared, areas_a_px, areas_b_px, free_a, free_b, iou_a, partner_of_b)
+    several_a = np.flatnonzero(parts_of_a > 1).tolist()
+    several_b = np.flatnonzero(parts_of_b > 1).tolist()
+    side_a = _Side(areas_a_px, classes_a, free_a, iou_a, partner_of_a)
+    side_b = _Side(areas_b_px, classes_b, free_b, iou_b, partner_of_b)
+    split = _groups(several_a, shared_px, side_a, side_b)
     for whole, parts, iou in split:
         found.append(Conflict("split", whole, None, iou, parts))
         told |= {(whole, part) for part in parts}
         free_a.discard(whole)
         free_b.difference_update(parts)
-    merged = _groups(shared.T, areas_b_px, areas_a_px, free_b, free_a, iou_b, partner_of_a)
+    merged = _groups(several_b, shared_px.T, side_b, side_a)
     for whole, parts, iou in merged:
         found.append(Conflict("merged", None, whole, iou, parts))
         told |= {(part, whole) for part in parts}
         free_b.discard(whole)
         free_a.difference_update(parts)
-    covered_a, covered_b = _covered_ones(shared, areas_a_px, areas_b_px)
+    table = shared_px, areas_a_px, areas_b_px
     kept: list[Conflict] = []
     for one in result.conflicts:
         if one.kind not in _SINGLE:
             kept.append(one)
         elif one.kind == "low_overlap":
             kept += [one] if (one.a, one.b) not in told else []
-        elif (one.a in free_a) if one.b is None else (one.b in free_b):
-            is_covered = one.a in covered_a if one.b is None else one.b in covered_b
-            kept.append(_covered(one, shared, areas_a_px, areas_b_px) if is_covered else one)
+        elif one.a is not None and one.a in free_a:
+            kept.append(_unless_covered(one, one.a, int(cover_of_a[one.a]), table))
+        elif one.b is not None and one.b in free_b:
+            kept.append(_unless_covered(one, int(cover_of_b[one.b]), one.b, table))
     return (*kept, *found)
 
 
 def _groups(
-    shared: Int64Array,
-    wholes_px: Int64Array,
-    parts_px: Int64Array,
-    free_wholes: Iterable[int | None],
-    free_parts: set[int | None],
-    known_iou: dict[int | None, float | None],
-    whole_of_part: dict[int | None, int | None],
+    several: Sequence[int], shared_px: Int64Array, wholes: _Side, parts: _Side
 ) -> list[tuple[int, tuple[int, ...], float]]:
-    """Each whole that several parts make up, with its parts and their IoU together."""
+    """Each free whole that several parts make up, with its parts and their IoU together.
+
+    ``several`` are those in which more than one part lies.
+    """
     found: list[tuple[int, tuple[int, ...], float]] = []
     taken: set[int] = set()
-    inside = shared >= np.maximum(PART_INSIDE * parts_px, 1)
-    of_several = set(np.flatnonzero(inside.sum(axis=1) > 1).tolist())
-    for whole in sorted(one for one in free_wholes if one in of_several and one is not None):
-        parts = [
-            int(part)
-            for part in np.flatnonzero(inside[whole])
-            if part in free_parts
-            and part not in taken
-            and whole_of_part.get(int(part), whole) == whole
-        ]
-        if len(parts) < 2:
+    for whole in several:
+        if whole not in wholes.free:
             continue
-        shared_px = int(shared[whole, parts].sum())
-        iou = shared_px / (int(wholes_px[whole] + parts_px[parts].sum()) - shared_px)
-        if iou >= MATCH_IOU and iou > (known_iou.get(whole) or 0.0):
-            found.append((whole, tuple(parts), iou))
-            taken.update(parts)
+        is_part = (shared_px[whole] >= np.maximum(PART_INSIDE * parts.areas_px, 1)) & (
+            parts.classes == wholes.classes[whole]
+        )
+        inside = [
+            part
+            for part in np.flatnonzero(is_part).tolist()
+            if part in parts.free and part not in taken and parts.partner.get(part, whole) == whole
+        ]
+        if len(inside) < 2:
+            continue
+        shared = int(shared_px[whole, inside].sum())
+        iou = shared / (int(wholes.areas_px[whole] + parts.areas_px[inside].sum()) - shared)
+        if iou >= MATCH_IOU and iou > (wholes.known_iou.get(whole) or 0.0):
+            found.append((whole, tuple(inside), iou))
+            taken.update(inside)
     return found
 
 
-def _covered_ones(
-    shared: Int64Array, areas_a_px: Int64Array, areas_b_px: Int64Array
-) -> tuple[set[int], set[int]]:
-    """The objects of a, and those of b, that lie in a larger one of the other."""
-    a_px, b_px = areas_a_px[:, None], areas_b_px[None, :]
-    overlap = shared > 0
-    of_a = overlap & (b_px > a_px) & (shared >= COVERED_INSIDE * a_px)
-    of_b = overlap & (a_px > b_px) & (shared >= COVERED_INSIDE * b_px)
-    return (
-        set(np.flatnonzero(of_a.any(axis=1)).tolist()),
-        set(np.flatnonzero(of_b.any(axis=0)).tolist()),
-    )
-
-
-def _covered(
-    one: Conflict, shared: Int64Array, areas_a_px: Int64Array, areas_b_px: Int64Array
+def _unless_covered(
+    one: Conflict, a: int, b: int, table: tuple[Int64Array, Int64Array, Int64Array]
 ) -> Conflict:
-    """The conflict of an object that lies in a larger one of the other."""
-    if one.a is not None:
-        own_px, row, others_px = areas_a_px[one.a], shared[one.a], areas_b_px
-    else:
-        own_px, row, others_px = areas_b_px[one.b], shared[:, one.b], areas_a_px
-    inside = np.flatnonzero((row >= COVERED_INSIDE * own_px) & (others_px > own_px) & (row > 0))
-    over = int(inside[np.argmax(row[inside])])
-    iou = float(row[over] / (own_px + others_px[over] - row[over]))
-    return Conflict("covered", *((one.a, over) if one.a is not None else (over, one.b)), iou)
+    """The conflict of an object alone, or of being covered by the larger one (-1 is none)."""
+    if a < 0 or b < 0:
+        return one
+    shared_px, areas_a_px, areas_b_px = table
+    union_px = areas_a_px[a] + areas_b_px[b] - shared_px[a, b]
+    return Conflict("covered", a, b, float(shared_px[a, b] / union_px))
