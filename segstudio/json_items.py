@@ -24,6 +24,7 @@ _STREAM: Final = re.compile(rb'"rle"[ \t\r\n]*:[ \t\r\n]*\[')
 # Stands for a stream while the rest is decoded; no file can guess it.
 _MARK: Final = secrets.token_hex(16) + ":"
 _PLAIN_CHARS: Final = 1 << 22
+_Stream = tuple[int, int, bytes]
 
 
 class ArrayItems:
@@ -119,39 +120,54 @@ class ObjectDecoder:
         Raises:
             ValueError: no JSON as orjson knows it.
         """
-        streams: list[bytes] = []
-        parts: list[bytes] = []
-        done = 0
-        at = text.find(_STREAM_KEY)
-        while at >= 0:
-            head = _STREAM.match(text, at)
-            close = text.find(b"]", at) if head else -1
-            stream = self._stream(text[head.end() : close]) if head and close >= 0 else None
-            if head is not None and stream is not None:
-                parts += [text[done : head.end() - 1], f'"{_MARK}{len(streams)}"'.encode()]
-                streams.append(stream)
-                done = close + 1
-            at = text.find(_STREAM_KEY, max(done, at + 1))
-        if streams:
+        found = self._streams(text) if _STREAM_KEY in text else []
+        if found:
+            parts: list[bytes] = []
+            done = 0
+            for number, (start, stop, _) in enumerate(found):
+                parts += [text[done:start], f'"{_MARK}{number}"'.encode()]
+                done = stop
             value = orjson.loads(b"".join((*parts, text[done:])))
-            if _put_back(value, streams) == len(streams):
+            if _put_back(value, [stream for _, _, stream in found]) == len(found):
                 return value
         # No stream, or one that is none (the end of another key, say).
         return orjson.loads(text)
 
-    def _stream(self, text: bytes) -> bytes | None:
-        """The numbers of a list without its brackets as bytes; None where one is no byte."""
+    def _streams(self, text: bytes) -> list[_Stream]:
         if self._plain_chars < _PLAIN_CHARS and "numba" not in sys.modules:
             # Loading the compiled reader takes longer than this much text.
-            self._plain_chars += len(text)
-            try:
-                return bytes(orjson.loads(b"[" + text + b"]"))
-            except (TypeError, ValueError):
-                return None
-        from segstudio.json_kernels import bytes_of_list
+            found = plain_streams(text)
+            self._plain_chars += sum(stop - start for start, stop, _ in found)
+            return found
+        from segstudio.json_kernels import streams_of_object
 
-        found, is_valid = bytes_of_list(np.frombuffer(text, np.uint8))
-        return found.tobytes() if is_valid else None
+        packed, places = streams_of_object(np.frombuffer(text, np.uint8))
+        numbers = packed.tobytes()
+        streams: list[_Stream] = []
+        done = 0
+        for start, stop, end in places.tolist():
+            streams.append((start, stop, numbers[done:end]))
+            done = end
+        return streams
+
+
+def plain_streams(text: bytes) -> list[_Stream]:
+    """The brush streams of some JSON: where the list starts, where it ends, its bytes."""
+    found: list[_Stream] = []
+    at = text.find(_STREAM_KEY)
+    while at >= 0:
+        head = _STREAM.match(text, at)
+        close = text.find(b"]", at) if head else -1
+        done = at + 1
+        if head is not None and close >= 0:
+            try:
+                stream = bytes(orjson.loads(text[head.end() - 1 : close + 1]))
+                found.append((head.end() - 1, close + 1, stream))
+                done = close + 1
+            except (TypeError, ValueError):
+                pass
+        at = text.find(_STREAM_KEY, done)
+    return found
 
 
 def _put_back(value: Any, streams: list[bytes]) -> int:

@@ -3,10 +3,11 @@
 import io
 import json
 
+import numpy as np
 import pytest
 
-from segstudio.json_items import ArrayItems, ObjectDecoder
-from segstudio.json_kernels import bytes_of_list
+from segstudio.json_items import ArrayItems, ObjectDecoder, plain_streams
+from segstudio.json_kernels import streams_of_object
 
 TEXTS = {
     "plain": '{"id": 1}, {"id": 2} ,\n{"id": 3}]',
@@ -98,10 +99,38 @@ def test_what_is_no_stream_stays_as_it_is(text):
     ],
 )  # fmt: skip
 def test_the_compiled_reader_takes_lists_of_bytes_only(text, expected):
-    import numpy as np
+    before, whole = '{"a": "rle", "rle": ', f'{{"a": "rle", "rle": [{text}], "rle": [7, 8]}}'
+    numbers, places = streams_of_object(np.frombuffer(whole.encode(), np.uint8))
+    first = [] if expected is None else [[len(before), len(before) + len(text) + 2, len(expected)]]
+    assert places.tolist()[:-1] == first
+    assert numbers.tolist() == [*(expected or []), 7, 8]
+    assert whole[slice(*places[-1, :2])] == "[7, 8]"
 
-    found, is_valid = bytes_of_list(np.frombuffer(text.encode(), np.uint8))
-    assert (found.tolist() if is_valid else None) == expected
+
+@pytest.mark.parametrize("blank", ["", " ", "\n "])
+def test_compiled_and_plain_search_find_the_same_streams(blank):
+    random = np.random.default_rng(0)
+    lists = [random.integers(0, 256, size).tolist() for size in (*range(6), *[40] * 70)]
+    lists[3:3] = [[1, 999], ["rle"], [[1]], [{"rle": [4]}]]
+    text = json.dumps(
+        [{"rle": one, "x": f'"rle":{blank}[1]'} for one in lists],
+        separators=(f",{blank}", f":{blank}"),
+    ).encode()
+    numbers, places = streams_of_object(np.frombuffer(text, np.uint8))
+    starts = [0, *places[:-1, 2]]
+    streams = [numbers[a:b].tobytes() for a, b in zip(starts, places[:, 2], strict=True)]
+    ends = [tuple(pair) for pair in places[:, :2].tolist()]
+    found = plain_streams(text)
+    assert len(found) == 77
+    assert [(*place, stream) for place, stream in zip(ends, streams, strict=True)] == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", '"rle"', '"rle":', '"rle": [', '"rle":[1', '"rle":[1,2,3,4,5']
+)
+def test_a_stream_that_is_cut_off_is_none(text):
+    numbers, places = streams_of_object(np.frombuffer(text.encode(), np.uint8))
+    assert (len(numbers), len(places), plain_streams(text.encode())) == (0, 0, [])
 
 
 @pytest.mark.parametrize(
