@@ -32,18 +32,34 @@ def _window(word: np.uint64, following: np.uint64, bit: int) -> np.uint64:
 
 
 @kernel
-def brush_decode(words: NDArray[np.uint64], bits: int, pixels: int) -> tuple[Runs, int, int]:
+def _big_endian_words(stream: Bytes) -> NDArray[np.uint64]:
+    """The stream as words, and a spare one; zeros follow its last byte."""
+    whole = len(stream) // 8
+    words = np.zeros(whole + 2, dtype=np.uint64)
+    for k in range(whole):
+        word = np.uint64(0)
+        for i in range(8):
+            word = word << np.uint64(8) | np.uint64(stream[8 * k + i])
+        words[k] = word
+    for i in range(8 * whole, len(stream)):
+        words[whole] |= np.uint64(stream[i]) << np.uint64(56 - 8 * (i & 7))
+    return words
+
+
+@kernel
+def brush_decode(stream: Bytes, pixels: int) -> tuple[Runs, int, int]:
     """Runs of the pixels whose alpha is above 0, a status and a detail.
 
     Args:
-        words: the stream as big-endian words, at least a header long, and a spare word.
-        bits: the length of the stream itself.
+        stream: at least a header long.
         pixels: how many pixels it must have.
 
     Status 0 is fine; 1: the stream ends early; 2: the header counts `detail` values, not four a
     pixel; 3: a run passes the last value by `detail`; 4: `detail` bytes follow the last value.
     """
     none = np.empty((0, 2), dtype=np.int64)
+    words = _big_endian_words(stream)
+    bits = 8 * len(stream)
     count = 0
     values = np.int64(words[0] >> np.uint64(32))
     if values != 4 * pixels:

@@ -82,16 +82,23 @@ def farther(a: Runs, b: Runs, height: int, width: int, distance: int) -> Runs:
     segments = split_rows(a, width)
     others = split_rows(b, width)
     first = np.zeros(height + 1, dtype=np.int64)  # of each row among the others
+    row, row_end = -1, np.int64(0)
     for i in range(len(others)):
-        first[others[i, 0] // width + 1] += 1
+        if others[i, 0] >= row_end:
+            row = others[i, 0] // width
+            row_end = (row + 1) * width
+        first[row + 1] += 1
     for row in range(height):
         first[row + 1] += first[row]
     left = np.empty((width // 2 + 1, 2), dtype=np.int64)
     kept = np.empty((width // 2 + 1, 2), dtype=np.int64)
     out = np.empty((len(segments) + len(a) + 16, 2), dtype=np.int64)
     total = 0
+    row_end = np.int64(0)
     for i in range(len(segments)):
-        row = segments[i, 0] // width
+        if segments[i, 0] >= row_end:
+            row = segments[i, 0] // width
+            row_end = (row + 1) * width
         left[0, 0] = segments[i, 0] - row * width
         left[0, 1] = segments[i, 1] - row * width
         count = 1

@@ -58,7 +58,6 @@ Runs = NDArray[np.int64]
 
 _MEASURES = ("area", "box", "grow_rows")
 _OF_SEVERAL = ("farther", "unite")
-_BIG_ENDIAN = np.dtype(">u8")
 _DENSE_BELOW = 24  # pixels a run
 
 
@@ -124,13 +123,13 @@ def symmetric_difference(a: Runs, b: Runs) -> Runs:
 
 def transpose(runs: Runs, height: int, width: int) -> Runs:
     """Runs of the transposed (width, height) image: the column-major runs of this one."""
-    from segstudio import run_kernels
+    from segstudio.run_kernels import to_dense, turn_dense, turn_runs
 
     # With that many runs the image is the shorter way (measured: benchmarks/bench_kernel.py).
     if _DENSE_BELOW * len(runs) > height * width:
-        dense = run_kernels.to_dense(runs, height * width)
-        return from_dense(run_kernels.turn_dense(dense, height, width))
-    return run_kernels.turn_runs(runs, height, width)
+        dense = to_dense(runs, height * width)
+        return from_dense(turn_dense(dense, height, width))
+    return turn_runs(runs, height, width)
 
 
 def coco_counts(runs: Runs, height: int, width: int) -> bytes:
@@ -155,15 +154,14 @@ def brush_decode(data: bytes, pixels: int) -> tuple[Runs, int, int]:
     Status 0 is fine; 1: the stream ends early; 2: the header counts `detail` values, not four a
     pixel; 3: a run passes the last value by `detail`; 4: `detail` bytes follow the last value.
     """
-    from segstudio import codec_kernels
+    # Not `from segstudio import ...`: of a package that takes longer, at every call.
+    from segstudio.codec_kernels import brush_decode as decode
 
-    padded = data + bytes(16 - len(data) % 8)
-    words = np.frombuffer(padded, _BIG_ENDIAN).astype(np.uint64)
-    return codec_kernels.brush_decode(words, 8 * len(data), pixels)
+    return decode(np.frombuffer(data, np.uint8), pixels)
 
 
 def brush_encode(runs: Runs, pixels: int) -> bytes:
     """The brush stream of a mask whose four channels are 255 where it is on."""
-    from segstudio import codec_kernels
+    from segstudio.codec_kernels import brush_encode as encode
 
-    return codec_kernels.brush_encode(runs, pixels).tobytes()
+    return encode(runs, pixels).tobytes()

@@ -48,14 +48,15 @@ def labelled_runs(masks_runs: Sequence[Int64Array]) -> LabelledRuns:
     >>> runs.starts.tolist(), runs.labels.tolist(), runs.areas_px.tolist(), runs.disjoint
     ([0, 2, 8], [0, 1, 0], [3, 3], True)
     """
-    counts = np.array([len(runs) for runs in masks_runs], dtype=np.int64)
-    if counts.sum() == 0:
+    counts = [len(runs) for runs in masks_runs]
+    if not any(counts):
         empty = np.zeros(0, dtype=np.int64)
         return LabelledRuns(empty, empty, empty, np.zeros(len(counts), dtype=np.int64), True)
     from qa_plugins.metrics.run_join_kernel import label_runs
 
-    runs = np.ascontiguousarray(np.concatenate(list(masks_runs)), dtype=np.int64)
-    return LabelledRuns(*label_runs(runs, counts))
+    together = masks_runs[0] if len(counts) == 1 else np.concatenate(masks_runs)
+    runs = np.ascontiguousarray(together, dtype=np.int64)
+    return LabelledRuns(*label_runs(runs, np.array(counts, dtype=np.int64)))
 
 
 def intersections(a: LabelledRuns, b: LabelledRuns) -> Int64Array:
@@ -81,7 +82,9 @@ def join_pairs(
     shared = np.zeros((len(pairs), rows, columns), dtype=np.int64)
     covered_first = np.zeros((len(pairs), rows), dtype=np.int64)
     covered_second = np.zeros((len(pairs), columns), dtype=np.int64)
-    highest_stops = [np.maximum.accumulate(item.stops) for item in lists]
+    highest_stops = [
+        item.stops if item.disjoint else np.maximum.accumulate(item.stops) for item in lists
+    ]
     from qa_plugins.metrics.run_join_kernel import join
 
     for pair, (i, j) in enumerate(pairs):

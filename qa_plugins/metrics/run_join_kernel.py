@@ -19,9 +19,17 @@ def label_runs(
 
     Then the area of each part, and whether no two runs share a pixel.
     """
+    areas = np.zeros(len(counts), dtype=np.int64)
+    if len(counts) == 1:
+        is_disjoint = True
+        for i in range(len(runs)):
+            areas[0] += runs[i, 1] - runs[i, 0]
+            if i and runs[i, 0] < runs[i - 1, 1]:
+                is_disjoint = False
+        zeros = np.zeros(len(runs), dtype=np.int64)
+        return runs[:, 0].copy(), runs[:, 1].copy(), zeros, areas, is_disjoint
     order = order_of_parts(runs, counts)
     of_run = np.empty(len(runs), dtype=np.int64)
-    areas = np.zeros(len(counts), dtype=np.int64)
     at = 0
     for label in range(len(counts)):
         for i in range(at, at + counts[label]):
