@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from exporters.files import WORK_FOLDER, atomic_writer, compact_json, lock_file, remove_halves
+from segstudio.errors import SegstudioError
 
 # The line that names the files of the whole data set: no image has an empty key.
 _DATA_SET = ""
@@ -49,6 +50,7 @@ class Journal:
         self._marker: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._files_of_images: set[str] = set()
+        self._collision = ""
 
     def __enter__(self) -> Journal:
         self.work_dir.mkdir(parents=True, exist_ok=True)
@@ -114,11 +116,13 @@ class Journal:
         """
         if self._writer is None:
             raise RuntimeError("The journal is not open; use it as a context manager.")
+        for name in dict.fromkeys(files) if key != _DATA_SET else ():
+            if name in self._files_of_images and not self._collision:
+                self._collision = f"{key} and another image are both written to {name}"
+            self._files_of_images.add(name)
         entry = {"key": key, "digest": digest, "files": list(files), "record": record}
         self._writer.write(_encoded(entry))
         self._writer.flush()
-        if key != _DATA_SET:
-            self._files_of_images.update(files)
 
     def records(self, folder: str) -> JournalRecords:
         """Return this run's records of one sub-folder ("" for all), readable many times."""
@@ -134,7 +138,16 @@ class Journal:
         """Move all new files to their places; return how many stale files were removed.
 
         Images come first and the card last; a kill in between is made good by the next run.
+
+        Raises:
+            SegstudioError: two images have written one file; nothing has been moved.
         """
+        # Not before: formats that know better how their files are named say so in `finish`.
+        if self._collision:
+            raise SegstudioError(
+                f"{self._collision}, and one would be lost; give them names of their own, in the "
+                "format's options or schema. What was there before is unchanged."
+            )
         kept = self._files_of_images
         new = set(_files_below(self.work_dir))
         of_data_set = sorted(new - kept, key=_card_last)

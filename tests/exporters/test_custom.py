@@ -107,6 +107,23 @@ files:
     assert np.array_equal(rgb @ np.array([1, 256, 65536]), expected)
 
 
+def test_two_images_never_write_one_file(tmp_path: Path) -> None:
+    schema = (
+        CLASSES
+        + """
+files:
+  - {type: label-map, path: "{stem}.png"}
+  - {type: masks, path: "{stem}_{number}.png"}
+"""
+    )
+    (tmp_path / "schema.yaml").write_text(schema, encoding="utf-8")
+    names = ("a.jpg", "a_1.jpg")  # the first one's first object is called like the second
+    tasks = [task(n, name, annotation(n, 5, REGIONS)) for n, name in enumerate(names)]
+    with pytest.raises(SegstudioError, match=r"both written to a_1\.png"):
+        run("custom", source_of(tmp_path / "source", tasks, CONFIG), tmp_path / "out",
+            taxonomy=TAXONOMY, options={"schema": str(tmp_path / "schema.yaml")})  # fmt: skip
+
+
 def test_colours_and_palette_are_the_schemas(tmp_path: Path) -> None:
     files = """
 files:
