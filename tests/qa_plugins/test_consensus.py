@@ -72,7 +72,7 @@ def test_a_batch_and_a_subset_are_measured_against_the_others_too() -> None:
     assert summary["batch"]["miou"]["per_image"] == pytest.approx((4 + 80 / 220) / 5)
     (subset,) = summary["subsets"]
     assert subset["batch"] == {
-        "compared_tasks": 1, "miou": {"accumulated": 1.0, "per_image": 1.0},
+        "compared_tasks": 1, "scored_tasks": 1, "miou": {"accumulated": 1.0, "per_image": 1.0},
     }  # fmt: skip
 
 
