@@ -83,6 +83,9 @@ def split_disagreement(
         alone.setdefault((one.pair, one.person, thing.class_name), []).append(thing.mask)
         missed_objects[one.person, columns[thing.class_name]] += 1
     covered: dict[int, Mask] = {}
+    drawn = [
+        {name for name, mask in one.class_masks.items() if not mask.is_empty} for one in drawings
+    ]
     for pair, people in enumerate(combinations(range(len(drawings)), 2)):
         for person, other in (people, people[::-1]):
             for column, name in enumerate(classes):
@@ -96,11 +99,15 @@ def split_disagreement(
                 pixels[column, 0] += different_px - far.area_px
                 if far.is_empty:
                     continue
+                lonely = alone.get((pair, person, name), ())
+                if drawn[other] <= {name}:  # nothing of the other's lies where `far` does
+                    missed_px = _shared_px(far, lonely)
+                    pixels[column, 1] += missed_px
+                    pixels[column, 3] += far.area_px - missed_px
+                    continue
                 if other not in covered:
                     covered[other] = _covered(drawings[other], far)
-                pixels[column, 1:] += _split_far(
-                    far, covered[other], alone.get((pair, person, name), ()), name in stuff
-                )
+                pixels[column, 1:] += _split_far(far, covered[other], lonely, name in stuff)
     return ImageDisagreement(pixels, missed_objects)
 
 
@@ -119,6 +126,12 @@ def _split_far(
     rest = far - lonely
     mislabelled = intersection_area(rest, covered)
     return lonely.area_px, mislabelled, rest.area_px - mislabelled
+
+
+def _shared_px(mask: Mask, others: Sequence[Mask]) -> int:
+    if not others:
+        return 0
+    return intersection_area(mask, union_all(others, mask.height_px, mask.width_px))
 
 
 def _covered(drawing: Drawing, like: Mask) -> Mask:

@@ -15,12 +15,47 @@ Runs = NDArray[np.int64]
 Int64Array = NDArray[np.int64]
 
 
+_DIGIT_BITS = 11
+_FEW_RUNS = 512  # below that a merge is the shorter way
+
+
+@kernel
+def _order_of_many(runs: Runs, highest: int) -> Int64Array:
+    """Positions that sort runs by start (0 to `highest`), digit by digit from the last one."""
+    order = np.arange(len(runs))
+    sorted_so_far = np.empty(len(runs), dtype=np.int64)
+    shift = 0
+    while highest >> shift:
+        places = np.zeros((1 << _DIGIT_BITS) + 1, dtype=np.int64)
+        for i in range(len(runs)):
+            places[((runs[i, 0] >> shift) & ((1 << _DIGIT_BITS) - 1)) + 1] += 1
+        for digit in range(1 << _DIGIT_BITS):
+            places[digit + 1] += places[digit]
+        for k in range(len(runs)):
+            digit = (runs[order[k], 0] >> shift) & ((1 << _DIGIT_BITS) - 1)
+            sorted_so_far[places[digit]] = order[k]
+            places[digit] += 1
+        order, sorted_so_far = sorted_so_far, order
+        shift += _DIGIT_BITS
+    return order
+
+
 @kernel
 def order_of_parts(runs: Runs, counts: Int64Array) -> Int64Array:
     """Positions that sort parts by start, each part sorted already; equal starts keep their order.
 
-    Neighbouring parts are merged two by two until one is left.
+    Neighbouring parts are merged two by two until one is left. Many runs of many parts are sorted
+    by digits: where two parts lie in the same rows, no processor can foresee which comes next.
     """
+    if len(counts) > 2 and len(runs) > _FEW_RUNS:
+        lowest = highest = runs[0, 0]
+        is_sorted = True
+        for i in range(1, len(runs)):
+            is_sorted &= runs[i - 1, 0] <= runs[i, 0]
+            lowest = min(lowest, runs[i, 0])
+            highest = max(highest, runs[i, 0])
+        if lowest >= 0 and not is_sorted:
+            return _order_of_many(runs, highest)
     order = np.arange(len(runs))
     merged = np.empty(len(runs), dtype=np.int64)
     ends = np.cumsum(counts)

@@ -90,6 +90,19 @@ def test_parts_are_united(image: Dense, others: int, seed: int) -> None:
     assert_same("unite", np.concatenate(parts), counts)
 
 
+@pytest.mark.parametrize("pixels", [2_000, 1 << 12, 1 << 23, 1 << 30])
+@pytest.mark.parametrize("sizes", [(300, 0, 400), (1, 600), (200, 200, 0, 200, 200)])
+def test_many_runs_of_parts_are_ordered_by_start(pixels: int, sizes: tuple[int, ...]) -> None:
+    from segstudio.merge_kernels import order_of_parts
+
+    random = np.random.default_rng(0)
+    starts = np.concatenate([np.sort(random.integers(0, pixels, size)) for size in sizes])
+    parts = np.stack([starts, starts + 1], axis=1)
+    for runs_of_parts in (parts, parts - 5, np.sort(parts, axis=0)):
+        found = order_of_parts(runs_of_parts, np.array(sizes))
+        assert np.array_equal(found, np.argsort(runs_of_parts[:, 0], kind="stable"))
+
+
 @settings(deadline=None)
 @given(images(), st.integers(0, 6), st.sampled_from([0.003, 0.03, 0.5]), st.integers(0, 2**32 - 1))
 def test_pixels_far_from_others_are_found(
