@@ -35,10 +35,10 @@ class TinySamConfig:
     image_size_px: int = 256
     patch_size_px: int = 8
     encoder_width: int = 128
-    encoder_depth: int = 6
+    encoder_depth: int = 10
     encoder_heads: int = 2
     window_size_tokens: int = 8
-    global_blocks: tuple[int, ...] = (3,)
+    global_blocks: tuple[int, ...] = (3, 6, 9)
     prompt_width: int = 128
     decoder_depth: int = 2
     decoder_heads: int = 4

@@ -31,7 +31,8 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from ml_backend.engines.tiny_sam import build_tiny_sam, load_tiny_sam, save_tiny_sam
+from ml_backend.engines.tiny_sam import build_tiny_sam, save_tiny_sam
+from ml_backend.weights.growth import grow_tiny_sam
 from ml_backend.weights.learning import (
     Example,
     augment,
@@ -213,7 +214,7 @@ def worker(rank: int, recipe: Recipe, meeting: str) -> None:
         dist.init_process_group(
             "gloo", init_method=f"file://{meeting}", rank=rank, world_size=recipe.workers
         )
-    sam = (build_tiny_sam() if recipe.start is None else load_tiny_sam(recipe.start)).train()
+    sam = (build_tiny_sam() if recipe.start is None else grow_tiny_sam(recipe.start)).train()
     smooth = copy.deepcopy(sam).eval()
     matrices, rest = split_parameters(sam)
     optimizers = (
@@ -282,7 +283,7 @@ def worker(rank: int, recipe: Recipe, meeting: str) -> None:
             rounds = (0.6, 0.25, 0.15)
         else:
             examples = pool.examples(rng, recipe.whole_images, side_px, 0.5)
-            rounds = (0.55, 0.27, 0.18)
+            rounds = (0.75, 0.15, 0.1)
         loss, iou = learn(sam, recipe, rng, shared, examples, balance, rounds)
         average_gradients(sam, recipe.workers)
         torch.nn.utils.clip_grad_norm_(rest, 1.0)
@@ -332,7 +333,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument(
-        "--start", type=Path, help="weights to start from instead of random ones (new schedule)"
+        "--start",
+        type=Path,
+        help="weights to start from instead of random ones (new schedule); a smaller model grows",
     )
     parser.add_argument(
         "--crops",

@@ -129,10 +129,9 @@ def test_real_coins_never_seen_in_training_hold_the_bars(predictor: SamPredictor
 
 
 def test_unseen_scenes_hold_what_the_readme_reports(predictor: SamPredictor) -> None:
-    # Floors a little under these ten scenes' 0.699, 0.834 and 0.804 (the hundred: 0.762, 0.843,
-    # 0.822). They guard against a loss; of the aims (0.80, 0.83, 0.83) three clicks reach theirs,
-    # as the README says.
+    # Floors a little under these ten scenes' 0.749, 0.853 and 0.841; the hundred have 0.804, 0.863
+    # and 0.851, which are above the aims of 0.80, 0.83 and 0.83, as the README says.
     figures = evaluate_scenes(predictor, 10, grabcut=False).summary()
-    assert figures["one_click_mean"] >= 0.68
-    assert figures["three_clicks_mean"] >= 0.82
-    assert figures["box_mean"] >= 0.79
+    assert figures["one_click_mean"] >= 0.73
+    assert figures["three_clicks_mean"] >= 0.84
+    assert figures["box_mean"] >= 0.83
